@@ -1,0 +1,49 @@
+"""The `latbench` command. A verb's module is imported when the verb is chosen, so that `--help` stays quick."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from latbench import __version__
+from latbench.model.errors import UserError
+
+_VERBS = {
+    "run": "Measure: live progress, a summary, the store and a run directory.",
+    "report": "Print the report of a run again.",
+    "runs": "List and show the runs in the store.",
+    "sim": "Run the simulated endpoint by itself.",
+    "worker": "Join a master on another machine.",
+}
+
+
+class _Verbs(click.Group):
+    """A group that knows its verbs by name and imports one when it is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command: click.Command = getattr(import_module(f"latbench.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(_VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"auto_envvar_prefix": "LATBENCH", "help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="latbench")
+def cli() -> None:
+    """Load and latency benchmark for LLM endpoints."""
+
+
+def main() -> None:
+    """The console script. A user's mistake is one line and exit code 2, never a traceback."""
+    try:
+        sys.exit(cli(prog_name="latbench", standalone_mode=True))
+    except UserError as fault:
+        click.echo(f"latbench: {fault}", err=True)
+        sys.exit(fault.exit_code)

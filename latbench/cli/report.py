@@ -1,0 +1,43 @@
+"""`latbench report`: the report of a stored run again, made from its samples; and how `run` shows its own."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latbench.report import csv as csv_report
+from latbench.report import json as json_report
+from latbench.report import text as text_report
+from latbench.results import prompts_of, summary_of
+from latbench.store.sqlite import Store
+
+store_option = click.option(
+    "--store", type=click.Path(path_type=Path), default="latbench.db", show_default=True, help="The store."
+)
+
+
+def show(summary: Mapping[str, Any], places: tuple[str, ...], *, as_json: bool) -> None:
+    """Print a summary on standard output; colour only on a terminal that wants it."""
+    if as_json:
+        json_report.render(summary, sys.stdout)
+        return
+    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    text_report.render(summary, sys.stdout, color, places)
+
+
+@click.command()
+@click.argument("run", default="latest")
+@click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@store_option
+def report(run: str, form: str, as_json: bool, store: Path) -> None:
+    """Print the report of RUN: an id, a unique prefix of one, or `latest`."""
+    with Store(store, must_exist=True) as opened:
+        record = opened.load_run(run)
+        if form == "csv" and not as_json:
+            csv_report.render(opened.samples(record.id), prompts_of(opened, record), sys.stdout)
+        else:
+            show(summary_of(opened, record), (str(store),), as_json=as_json or form == "json")

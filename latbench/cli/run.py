@@ -1,0 +1,105 @@
+"""`latbench run`: from flags to a plan, and from a result to the terminal.
+
+Children start before Locust is imported: that import takes a second, and patches the standard library.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from latbench.cli.progress import Progress
+from latbench.cli.report import show
+from latbench.cluster.children import end, start_engine
+from latbench.model.errors import UserError
+from latbench.scenario.loader import Flags, check_environment, find_scenario, load_scenario
+from latbench.scenario.prompts import load_prompts
+from latbench.simulated import resolve_sim
+
+
+def _labels(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    labels = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
+        labels[key] = text
+    return labels
+
+
+def _address(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise click.BadParameter(f"{value!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+@click.command()
+@click.argument("scenario", default="quickstart")
+@click.option("--url", help="Measure this base URL instead of the scenario's endpoints, as https://host/v1.")
+@click.option("--model", help="The model to ask for.")
+@click.option("--api", help="The API it speaks: openai-chat.")
+@click.option("--api-key-env", metavar="NAME", help="The environment variable that holds the key.")
+@click.option("--concurrency", type=click.IntRange(1), help="Requests under way at a time, for each endpoint.")
+@click.option("--requests", type=click.IntRange(1), help="How many requests to send, to each endpoint.")
+@click.option("--duration", help="How long to measure, as 60s or 5m.")
+@click.option("--max-tokens", help="Longest answer to ask for, in tokens.")
+@click.option("--prompts", type=click.Path(path_type=Path), help="Prompts of your own: a folder or a JSONL file.")
+@click.option("--seed", type=int, help="Draws the prompts: the same seed sends the same ones.")
+@click.option("--workers", type=click.IntRange(0, 64), default=1, show_default=True, help="Local worker processes.")
+@click.option("--join", type=click.IntRange(0), default=0, help="Wait for this many `latbench worker`s from elsewhere.")
+@click.option("--listen", metavar="HOST:PORT", callback=_address, help="Where workers from elsewhere join.")
+@click.option("--window", metavar="NAME", help="Label the run with a time window, as peak.")
+@click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, callback=_labels, help="Label the run.")
+@click.option("--store", type=click.Path(path_type=Path), default="latbench.db", show_default=True, help="The store.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run directory itself (absent or empty).")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json and nothing else on standard output.")
+@click.option("--no-abort", is_flag=True, help="Do not stop an endpoint for its share of errors.")
+@click.option("--quiet", is_flag=True, help="No progress and no notices.")
+def run(
+    scenario: str,
+    labels: dict[str, str],
+    workers: int,
+    join: int,
+    listen: tuple[str, int] | None,
+    window: str | None,
+    store: Path,
+    out: Path | None,
+    as_json: bool,
+    no_abort: bool,
+    quiet: bool,
+    **flags: str | int | Path | None,
+) -> None:
+    """Measure the endpoints of SCENARIO, a file or a name (default: quickstart, which starts a simulated endpoint)."""
+    if join and listen is None:
+        raise UserError("--join: workers from elsewhere need an address to join: add --listen HOST:PORT")
+    if workers + join < 1:
+        raise UserError("--workers 0: nobody would send anything; add --join N or leave it out")
+    loaded = load_scenario(find_scenario(scenario, Path.cwd()), Flags(labels=labels, **flags))  # type: ignore[arg-type]
+    check_environment(loaded, os.environ)
+    prompts = load_prompts(loaded.scenario.prompts, loaded.prompts_base, loaded.where("prompts"))
+    engine = start_engine() if workers == 1 and not join else None
+    sim: subprocess.Popen[bytes] | None = None
+    try:
+        endpoints, sim = resolve_sim(loaded.endpoints())
+        # Locust takes a second to import and patches the standard library: only now, while the children start.
+        from latbench.run import INTERRUPTED, Interrupted, Plan, measure
+
+        plan = Plan(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join)
+        with Progress(loaded.steps(), quiet=quiet) as progress:
+            result = measure(plan, engine, progress.show)
+    except Interrupted:
+        click.echo("latbench: interrupted before anything was sent", err=True)
+        sys.exit(INTERRUPTED)
+    finally:
+        if engine is not None:
+            engine.end(1.0)
+        if sim is not None:
+            sim.terminate()
+            end(sim, 2.0)
+    show(result.summary, (str(store), str(result.directory)), as_json=as_json)
+    sys.exit(result.exit_code)

@@ -1,0 +1,28 @@
+"""A Locust worker with its bridge, for `latbench worker`."""
+
+import logging
+import signal
+
+import gevent
+from locust.env import Environment
+
+from latbench.cluster.children import EngineProcess
+from latbench.cluster.locust_worker import Bridge, SlotUser
+
+LEASE_LOST = 4
+
+
+def join(host: str, port: int, engine: EngineProcess) -> int:
+    """Serve one run of the master at `host`:`port`. Returns 0, or 4 when the master fell silent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the master decides when to stop
+    logging.getLogger("locust").setLevel(logging.ERROR)
+    environment = Environment(user_classes=[SlotUser])
+    runner = environment.create_worker_runner(host, port)
+    bridge = Bridge(environment, engine)
+    quitting = gevent.spawn(runner.greenlet.join)
+    gevent.joinall([quitting, gevent.spawn(bridge.closed.wait)], count=1)
+    if not quitting.ready():
+        quitting.join(timeout=2)
+    said_goodbye = bridge.said_goodbye
+    bridge.close()
+    return 0 if said_goodbye else LEASE_LOST

@@ -1,0 +1,214 @@
+"""One request and its answer: from the stamps and bytes of the transport to a sample.
+
+Bytes are kept as they came, with their stamps, and decoded later in slices of at most 0.2 ms, so that decoding never
+stands between a chunk's arrival and its stamp. The stamp of an event is that of the read which completed it.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from aiohttp.http_exceptions import HttpProcessingError
+
+from latbench.engine.clock import raw_ns
+from latbench.engine.transport import BROKEN, Reads, Transport
+from latbench.model.answer import Answer, Refusal
+from latbench.model.errors import DecodeError
+from latbench.model.sample import Outcome, Sample, encode_gaps
+from latbench.providers.base import Dialect, Framer
+
+SLICE_NS = 200_000
+MESSAGE_CHARS = 300
+_READS_BETWEEN_LOOKS = 8
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One logical request under way. Stamps in here are raw; `sample` turns them into times of the run.
+
+    `verdict` is set by whoever ends it from outside (timeout, stalled, cancelled).
+    """
+
+    endpoint: str
+    step: int
+    seq: int
+    slot: int
+    prompt_id: str
+    nonce: str
+    phase: str
+    streamed: bool
+    dialect: Dialect
+    due_ns: int = 0
+    sent_ns: int = 0
+    reads: Reads = field(default_factory=Reads)
+    answer: Answer = field(default_factory=Answer)
+    verdict: Outcome | None = None
+    problem: str | None = None
+    broken: bool = False
+    reconnects: int = 0
+    ended_ns: int | None = None
+    malformed: bool = False
+    _framer: Framer | None = None
+    _decoded: int = 0
+    _closed: bool = False
+
+    async def run(self, transport: Transport, body: bytes) -> None:
+        """Send and await the end. Never raises for what an endpoint does; CancelledError passes through.
+
+        A reused connection that broke before any byte of an answer is opened again, once; `sent` is then the
+        second attempt's. In a closed loop that is when the request was due, too: there is no schedule to be late for.
+        """
+        self.due_ns = self.sent_ns = raw_ns()
+        try:
+            await transport.exchange(body, self.reads)
+        except BROKEN as fault:
+            if self.reads.any_bytes or self.reads.new_connection or self.reads.connected_ns is None:
+                self._fault(fault)
+            else:
+                await self._again(transport, body)
+        self.ended_ns = self.reads.end_ns or raw_ns()
+
+    async def _again(self, transport: Transport, body: bytes) -> None:
+        self.reconnects = 1
+        self.reads = Reads()
+        self.due_ns = self.sent_ns = raw_ns()
+        try:
+            await transport.exchange(body, self.reads, fresh=True)
+        except BROKEN as fault:
+            self._fault(fault)
+
+    def _fault(self, fault: Exception) -> None:
+        self.broken = True
+        self.problem = f"{type(fault).__name__}: {fault}"[:MESSAGE_CHARS].encode(errors="replace").decode()
+        self.malformed = isinstance(fault, HttpProcessingError)
+
+    @property
+    def last_output_ns(self) -> int | None:
+        """Raw stamp of the last output decoded so far."""
+        return self.answer.output_ns[-1] if self.answer.output_ns else None
+
+    def decode(self, until_ns: int) -> bool:
+        """Decode what has arrived, until the raw clock passes `until_ns`; true when nothing is left.
+
+        Only a streamed answer with status 200 is decoded as it comes; any other is read whole by `sample`.
+        """
+        reads = self.reads
+        if self.malformed or not self.streamed or reads.head is None or reads.head.status != 200:
+            return True
+        if self._framer is None:
+            self._framer = self.dialect.framer()
+        decode, answer = self.dialect.decode, self.answer
+        try:
+            while self._decoded < len(reads.data):
+                index = self._decoded
+                self._decoded += 1
+                data, reads.data[index] = reads.data[index], b""
+                at_ns = reads.at_ns[index]
+                for payload in self._framer.feed(data):
+                    decode(payload, at_ns, answer)
+                if not index % _READS_BETWEEN_LOOKS and raw_ns() >= until_ns:
+                    return self._decoded == len(reads.data)
+            if self.ended_ns is not None and not self._closed:
+                self._closed = True
+                if not self.broken:
+                    for payload in self._framer.close():
+                        decode(payload, reads.at_ns[-1] if reads.at_ns else self.ended_ns, answer)
+        except DecodeError as fault:
+            self.malformed = True
+            self.problem = str(fault)[:MESSAGE_CHARS]
+        return True
+
+    def sample(self, origin_ns: int) -> Sample:
+        """The record of this exchange. Everything must have been decoded."""
+        head = self.reads.head
+        if not self.streamed and head is not None and head.status == 200:
+            self._decode_plain()
+        outcome, refusal = self._outcome()
+        answer, reads = self.answer, self.reads
+        usage = answer.usage
+        output = np.frombuffer(answer.output_ns, dtype=np.int64) if answer.output_ns else np.empty(0, np.int64)
+        text = "".join(answer.text)
+
+        def at(raw: int | None) -> int | None:
+            return None if raw is None else raw - origin_ns
+
+        return Sample(
+            endpoint=self.endpoint,
+            step=self.step,
+            seq=self.seq,
+            prompt_id=self.prompt_id,
+            phase=self.phase,
+            outcome=outcome,
+            slot=self.slot,
+            due_ns=self.due_ns - origin_ns,
+            sent_ns=self.sent_ns - origin_ns,
+            connected_ns=at(reads.connected_ns),
+            headers_ns=at(reads.headers_ns),
+            first_byte_ns=at(reads.at_ns[0] if reads.at_ns else None),
+            first_token_ns=at(int(output[0]) if len(output) else None),
+            first_text_ns=at(answer.first_text_ns),
+            last_token_ns=at(self._last_token_ns(output, outcome)),
+            done_ns=at(self.ended_ns),
+            chunks=len(output),
+            gaps=encode_gaps(output),
+            input_tokens=usage.input if usage else None,
+            output_tokens=usage.output if usage else None,
+            reasoning_tokens=usage.reasoning if usage else None,
+            cached_tokens=usage.cached if usage else None,
+            token_source="usage" if usage and usage.output is not None else "none",
+            reasoning_streamed=bool(answer.reasoning),
+            status=head.status if head else None,
+            kind=refusal.kind if refusal else None,
+            error_code=refusal.code if refusal else None,
+            error_message=(refusal.message if refusal else None) or self.problem,
+            wait_ns=refusal.wait_ns if refusal else None,
+            finish_reason=answer.finish_reason,
+            request_id=answer.request_id or self._request_id(),
+            model=answer.model,
+            fingerprint=answer.fingerprint,
+            nonce=self.nonce,
+            new_connection=reads.new_connection,
+            reconnects=self.reconnects,
+            text_chars=len(text),
+            text_sha256=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else "",
+            text=text if outcome is Outcome.OK and text and (usage is None or usage.output is None) else None,
+        )
+
+    def _last_token_ns(self, output: np.ndarray, outcome: Outcome) -> int | None:
+        """The last output chunk; of an answer that was not streamed, the end of its body."""
+        if len(output):
+            return int(output[-1])
+        return self.ended_ns if not self.streamed and outcome is Outcome.OK else None
+
+    def _request_id(self) -> str | None:
+        headers = self.reads.head.headers if self.reads.head else {}
+        found = headers.get("x-request-id") or headers.get("request-id")
+        return found[:MESSAGE_CHARS] if found else None
+
+    def _decode_plain(self) -> None:
+        body = b"".join(self.reads.data)
+        self.reads.data.clear()
+        try:
+            if not self.broken:
+                self.dialect.decode_plain(body, self.ended_ns or 0, self.answer)
+        except DecodeError as fault:
+            self.malformed = True
+            self.problem = str(fault)[:MESSAGE_CHARS]
+
+    def _outcome(self) -> tuple[Outcome, Refusal | None]:
+        """What became of it: the table of outcomes, most telling sign first."""
+        head, answer = self.reads.head, self.answer
+        if head is not None and head.status != 200:
+            refusal = self.dialect.refusal(head.status, head.headers, b"".join(self.reads.data))
+            return Outcome(refusal.outcome), refusal
+        if answer.refusal is not None:
+            return Outcome(answer.refusal.outcome), answer.refusal
+        if self.malformed:
+            return Outcome.MALFORMED, None
+        if answer.complete:
+            return Outcome.OK, None
+        if self.verdict is not None:
+            return self.verdict, None
+        if self.broken and not self.reads.any_bytes:
+            return Outcome.CONNECT_ERROR, None
+        return Outcome.TRUNCATED, None

@@ -1,0 +1,335 @@
+"""Sends one request and stamps what comes back: aiohttp's connections and parser, our own hooks between them.
+
+`StampedTransport` takes the time in `data_received`, before anything is parsed, and wakes the waiting coroutine once
+for each request and not for each chunk. It writes the request's bytes itself, so that they leave at the stamp that says
+so. That needs names which aiohttp does not promise (`_factory`, `_payload`, `_buffer`, `ResponseHandler.read`): the
+version is pinned, and `self_test` sends a request through them before every run. If it fails, `PlainTransport` does the
+same with aiohttp's public calls only, and the run says `reduced precision`.
+
+Limits and timeouts are set here, never left to a default: aiohttp's would queue beyond 100 connections and cut a stream
+after five minutes. What is too slow is judged by the sweep in `dispatch.py`, because aiohttp's read timeout re-arms a
+timer for each chunk (a third more CPU).
+"""
+
+import asyncio
+import ssl
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD
+from yarl import URL
+
+from latbench.engine.clock import raw_ns
+
+BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
+"""What a transport raises when an exchange cannot be finished."""
+
+_READ_BUFFER_BYTES = 1 << 18
+_OPEN_AT_ONCE = 64  # connections; more would overrun the backlog of many a server
+
+
+@dataclass(slots=True)
+class Head:
+    """Status and headers of an answer; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+
+
+@dataclass(slots=True)
+class Reads:
+    """What one exchange has received: bytes of the body with the raw stamp of the read that brought each piece.
+
+    Several events in one read share its stamp. `any_bytes` is set by the first byte of an answer of any kind: until
+    then a broken connection may be replaced without the endpoint having done anything.
+    """
+
+    data: list[bytes] = field(default_factory=list)
+    at_ns: "array[int]" = field(default_factory=lambda: array("q"))
+    connected_ns: int | None = None
+    headers_ns: int | None = None
+    end_ns: int | None = None
+    head: Head | None = None
+    any_bytes: bool = False
+    new_connection: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where and how requests of one endpoint go. `headers` hold the credentials: never log one of these."""
+
+    url: URL
+    headers: dict[str, str] = field(repr=False)
+    connect_s: float
+    ca_file: str | None = None
+    proxy: str | None = None
+
+
+class Transport(Protocol):
+    """Sends requests to one target."""
+
+    async def open(self, connections: int) -> None:
+        """Open that many connections ahead of use. Raises one of `BROKEN` where the target cannot be reached."""
+        ...
+
+    async def exchange(self, body: bytes, reads: Reads, *, fresh: bool = False) -> None:
+        """Post `body`; fill `reads`; return at the end of the answer.
+
+        With `fresh`, no connection that was used before is taken. Raises one of `BROKEN` when the connection broke or
+        what came was not HTTP: `reads` tells how far it had come.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class StampedHandler(ResponseHandler):
+    """aiohttp's protocol with a stamp in front of its parser."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.reads: Reads | None = None
+        self.made_ns = 0
+        self.used = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.made_ns = raw_ns()
+        super().connection_made(transport)
+
+    def begin(self, reads: Reads) -> None:
+        """Stamp into `reads` from now on."""
+        self._payload = None  # the last answer's: its end must not be taken for this one's
+        self.reads = reads
+        self.used = True
+
+    def data_received(self, data: bytes) -> None:
+        now = raw_ns()
+        reads = self.reads
+        super().data_received(data)
+        if reads is None or not data:  # empty: aiohttp calls itself again while the buffer below is drained
+            return
+        reads.any_bytes = True
+        payload = self._payload
+        if payload is None or payload is EMPTY_PAYLOAD:
+            return
+        if reads.headers_ns is None:
+            reads.headers_ns = now
+        if payload._buffer and payload.exception() is None:
+            reads.data.append(payload.read_nowait())
+            reads.at_ns.append(now)
+        if payload.is_eof():
+            reads.end_ns = now
+            self.reads = None
+
+
+class StampedTransport:
+    """The precise transport: see the module."""
+
+    def __init__(self, target: Target) -> None:
+        loop = asyncio.get_running_loop()
+        self._tls = _tls(target)
+        self._pool = _connector(loop, force_close=False)
+        self._spare = _connector(loop, force_close=True)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=target.connect_s)
+        proxy = _proxy(target)
+        self._template = aiohttp.ClientRequest("POST", target.url, loop=loop, ssl=self._tls, proxy=proxy)
+        absolute = proxy is not None and target.url.scheme == "http"
+        where = str(target.url) if absolute else target.url.raw_path_qs
+        headers = {"host": _host(target.url), **target.headers}
+        lines = [f"POST {where} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        self._head = ("\r\n".join(lines) + "\r\nContent-Length: ").encode("utf-8")
+
+    async def open(self, connections: int) -> None:
+        opened: list[aiohttp.connector.Connection] = []
+        try:
+            while len(opened) < connections:
+                count = min(_OPEN_AT_ONCE, connections - len(opened))
+                tries = [self._pool.connect(self._template, [], self._timeout) for _ in range(count)]
+                results = await asyncio.gather(*tries, return_exceptions=True)
+                opened += [one for one in results if isinstance(one, aiohttp.connector.Connection)]
+                for one in results:
+                    if isinstance(one, BaseException):
+                        raise one
+        finally:
+            for connection in opened:
+                connection.release()
+
+    async def exchange(self, body: bytes, reads: Reads, *, fresh: bool = False) -> None:
+        connector = self._spare if fresh else self._pool
+        connection = await connector.connect(self._template, [], self._timeout)
+        try:
+            protocol: Any = connection.protocol
+            reads.new_connection = not protocol.used
+            reads.connected_ns = protocol.made_ns if reads.new_connection else raw_ns()
+            protocol.begin(reads)
+            protocol.set_response_params(read_until_eof=True, read_bufsize=_READ_BUFFER_BYTES)
+            protocol.transport.write(self._head + b"%d\r\n\r\n" % len(body) + body)
+            message, payload = await protocol.read()
+            while message.code < 200:
+                message, payload = await protocol.read()
+            reads.head = _head(message.code, message.headers)
+            if payload.exception() is not None:
+                raise payload.exception()
+            await payload.wait_eof()
+        except BaseException:
+            connection.close()
+            raise
+        connection.release()
+        if reads.end_ns is None:
+            reads.end_ns = raw_ns()
+        if reads.headers_ns is None:
+            reads.headers_ns = reads.end_ns
+
+    async def close(self) -> None:
+        await self._pool.close()
+        await self._spare.close()
+
+
+class PlainTransport:
+    """The fall-back: public calls only, one wake-up for each read; stamps are late by what the loop is busy with."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=target.connect_s)
+        self._sessions = {
+            fresh: aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, force_close=fresh),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=timeout,
+                auto_decompress=True,
+                read_bufsize=_READ_BUFFER_BYTES,
+            )
+            for fresh in (False, True)
+        }
+        self._tls = _tls(target)
+        self._proxy = _proxy(target)
+
+    async def open(self, connections: int) -> None:
+        """One connection is tried and closed again: the public calls cannot open ahead of use."""
+        target = self._target
+        host, port = (target.url.host, target.url.port)
+        if self._proxy is not None:
+            host, port = (self._proxy.host, self._proxy.port)
+        async with asyncio.timeout(target.connect_s):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+
+    async def exchange(self, body: bytes, reads: Reads, *, fresh: bool = False) -> None:
+        target = self._target
+        async with self._sessions[fresh].post(
+            target.url, data=body, headers=target.headers, allow_redirects=False, ssl=self._tls, proxy=self._proxy
+        ) as response:
+            reads.headers_ns = raw_ns()
+            reads.any_bytes = True
+            reads.head = _head(response.status, response.headers)
+            async for piece in response.content.iter_any():
+                reads.at_ns.append(raw_ns())
+                reads.data.append(piece)
+            reads.end_ns = raw_ns()
+
+    async def close(self) -> None:
+        for session in self._sessions.values():
+            await session.close()
+
+
+def _connector(loop: asyncio.AbstractEventLoop, *, force_close: bool) -> aiohttp.TCPConnector:
+    """A connector without limits whose connections are stamped."""
+    connector = (
+        aiohttp.TCPConnector(limit=0, force_close=True)
+        if force_close
+        else aiohttp.TCPConnector(limit=0, keepalive_timeout=None)
+    )
+    connector._factory = partial(StampedHandler, loop=loop)  # type: ignore[assignment]
+    return connector
+
+
+def _tls(target: Target) -> ssl.SSLContext | bool:
+    """Certificates are always verified; a private authority comes from `ca_file`."""
+    return ssl.create_default_context(cafile=target.ca_file) if target.ca_file else True
+
+
+def _proxy(target: Target) -> URL | None:
+    """The proxy to go through. The environment's is used only if the scenario says `proxy: env`."""
+    if target.proxy != "env":
+        return URL(target.proxy) if target.proxy else None
+    if target.url.host is None or proxy_bypass(target.url.host):
+        return None
+    found = getproxies().get(target.url.scheme)
+    return URL(found) if found else None
+
+
+def _head(status: int, headers: Mapping[str, str]) -> Head:
+    """aiohttp keeps bytes that are not UTF-8 as lone surrogates, which no encoder after us would take."""
+    return Head(status, {name.lower(): value.encode(errors="replace").decode() for name, value in headers.items()})
+
+
+def _host(url: URL) -> str:
+    """The Host header: the port only where it is not the scheme's own."""
+    host = url.host_subcomponent or ""
+    return host if url.is_default_port() else f"{host}:{url.port}"
+
+
+async def self_test() -> str:
+    """Send one request through the private hooks to a server of our own; what is wrong, or nothing.
+
+    The server answers headers and a first event in one write, then a second event and the end in another: every byte
+    must come back once, with a stamp that lies between the server's writes.
+    """
+    first, second = b"data: 1\n\n", b"data: 22\n\n"
+    sent_at: list[int] = []
+    first_seen = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n123")
+        sent_at.append(raw_ns())
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(first), first))
+        await writer.drain()
+        await first_seen.wait()
+        sent_at.append(raw_ns())
+        writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(second), second))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    transport: StampedTransport | None = None
+    try:
+        transport = StampedTransport(Target(URL(f"http://127.0.0.1:{port}/"), {}, 5.0))
+        await transport.open(1)
+        reads = Reads()
+        posting = asyncio.create_task(transport.exchange(b"123", reads))
+        async with asyncio.timeout(5):
+            while not reads.data and not posting.done():  # noqa: ASYNC110  the handler has no event, and shall have none
+                await asyncio.sleep(0.001)
+            first_seen.set()
+            await posting
+        return _judge(reads, (first, second), sent_at)
+    except (AttributeError, TypeError, AssertionError, aiohttp.ClientError, OSError, TimeoutError) as fault:
+        return f"{type(fault).__name__}: {fault}"
+    finally:
+        if transport is not None:
+            await transport.close()
+        server.close()
+        await server.wait_closed()
+
+
+def _judge(reads: Reads, pieces: tuple[bytes, ...], sent_at: list[int]) -> str:
+    """What the self-test found wrong, or nothing."""
+    if reads.head != Head(200, {"transfer-encoding": "chunked"}):
+        return f"status and headers came back as {reads.head}"
+    if tuple(reads.data) != pieces:
+        got, sent = sum(map(len, reads.data)), sum(map(len, pieces))
+        return f"{got} bytes in {len(reads.data)} reads came back, {sent} in {len(pieces)} were sent"
+    stamps = [reads.headers_ns or 0, *reads.at_ns, reads.end_ns or 0]
+    if stamps != sorted(stamps) or not sent_at[0] <= reads.at_ns[0] <= sent_at[1] <= reads.at_ns[1]:
+        return "stamps are out of order"
+    return ""

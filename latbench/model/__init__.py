@@ -1,0 +1,1 @@
+"""The words every room uses: requests, answers, samples, runs, errors and the frames that travel."""

@@ -1,0 +1,78 @@
+"""What is to be sent, and where to: plain records that cross process borders.
+
+The scenario file is validated elsewhere; in here the types are trusted. No secret is ever a field of these
+records: they name environment variables, and the engine reads those where it runs.
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """A prompt as a scenario draws it.
+
+    `tokens` counts the text of all messages with o200k_base: a unit of our own for slicing by input length, not
+    what a provider will bill. `max_tokens` overrides the scenario's where it is smaller. `expect` and `extra` are
+    kept as they came: what is not scored is not lost.
+    """
+
+    id: str
+    task: str
+    language: str
+    messages: tuple[Message, ...]
+    tokens: int
+    sha256: str
+    tags: tuple[str, ...] = ()
+    complexity: str | None = None
+    tier: int | None = None
+    max_tokens: int | None = None
+    expect: Any = None
+    extra: dict[str, Any] = {}
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A candidate: where requests go and how they are shaped.
+
+    `header_env` maps a header's name to the environment variable that holds its value, `api_key_env` names the
+    variables that hold keys; both are resolved by the engine, on the machine where it runs.
+    """
+
+    name: str
+    provider: str
+    api: str
+    base_url: str
+    model: str
+    api_key_env: tuple[str, ...] = ()
+    headers: dict[str, str] = {}
+    header_env: dict[str, str] = {}
+    body: dict[str, Any] = {}
+    stream: bool = True
+    max_tokens_field: str = "auto"
+    usage: str = "auto"
+    ca_file: str | None = None
+    proxy: str | None = None
+
+
+class HttpRequest(msgspec.Struct, frozen=True):
+    """What a dialect asks the engine to post: `path` is appended to the endpoint's base_url."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Limits of one exchange in nanoseconds. Pings reset neither `first_output_ns` nor `idle_ns`."""
+
+    connect_ns: int
+    first_output_ns: int
+    idle_ns: int
+    total_ns: int

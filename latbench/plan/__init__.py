@@ -1,0 +1,1 @@
+"""What will be sent, as a pure function of scenario and seed. No clocks, no sockets."""

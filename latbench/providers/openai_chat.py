@@ -1,0 +1,322 @@
+"""OpenAI Chat Completions and the many servers that speak it, each with a habit of its own.
+
+Decoding is lenient in what it does not need and strict in what it does. Unknown fields are skipped; text may be a
+string, null or a list of parts; reasoning comes under three names; usage comes alone, in the finish chunk or on every
+chunk. But an object that has none of `choices`, `error` and `usage` and does not call itself a chunk is not this
+protocol (`{}` included), and neither is a field of a wrong type: such bytes raise DecodeError, because an answer that
+is skipped looks like a slow one.
+
+The sign of completion is a finish reason or `[DONE]`: some servers never send the second, and some send it after an
+error, which is why an error always beats both.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from latbench import __version__
+from latbench.model.answer import Answer, Refusal, Usage
+from latbench.model.errors import DecodeError
+from latbench.model.request import Endpoint, HttpRequest, Message
+from latbench.model.sample import Outcome
+from latbench.providers.base import Dialect
+from latbench.providers.refusals import MAX_TEXT_CHARS, capped, refusal_of_event, refusal_of_status
+from latbench.wire.sse import SseFramer
+
+_ID_CHARS = 200
+_MAX_TOKENS = 2**53  # a larger count is nonsense, and must not overflow what stores it
+_CALLS_PER_CHOICE = 10_000  # keeps tool call 0 of one choice apart from tool call 0 of the next
+
+_FINISH_REASONS = {
+    "stop": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_calls": "tool",
+    "tool_use": "tool",
+    "function_call": "tool",
+    "content_filter": "filter",
+    "refusal": "filter",
+    "safety": "filter",
+    "error": "error",
+    "abort": "error",  # vLLM, SGLang: the server gave the request up
+    "insufficient_system_resource": "error",  # DeepSeek
+}
+
+
+class _Wire(msgspec.Struct, gc=False):
+    """What comes off the wire cannot hold cycles; the collector need not look at it."""
+
+
+class _Part(_Wire):
+    type: str | None = None
+    text: str | None = None
+    refusal: str | None = None
+    thinking: "str | list[_Part] | None" = None
+
+
+class _Function(_Wire):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _ToolCall(_Wire):
+    index: int | None = None
+    function: _Function | None = None
+
+
+class _ReasoningDetail(_Wire):
+    text: str | None = None
+    summary: str | None = None
+
+
+class _Delta(_Wire):
+    content: str | list[_Part] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: list[_ReasoningDetail] | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+
+
+class _Choice(_Wire):
+    index: int | None = None
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    finish_reason: str | None = None
+    error: Any = None
+
+
+class _InputDetails(_Wire):
+    cached_tokens: int | None = None
+
+
+class _OutputDetails(_Wire):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(_Wire):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    prompt_cache_hit_tokens: int | None = None  # DeepSeek
+    reasoning_tokens: int | None = None  # SGLang
+
+
+class _Groq(_Wire):
+    usage: _Usage | None = None
+
+
+class _Chunk(_Wire):
+    id: Any = None
+    object: Any = None
+    model: Any = None
+    system_fingerprint: Any = None
+    choices: list[_Choice] | msgspec.UnsetType | None = msgspec.UNSET
+    usage: _Usage | msgspec.UnsetType | None = msgspec.UNSET
+    error: Any = None
+    x_groq: _Groq | None = None
+
+
+_CHUNK = msgspec.json.Decoder(_Chunk)
+
+
+def build(endpoint: Endpoint, messages: Sequence[Message], max_tokens: int) -> HttpRequest:
+    """The request without credentials and without the endpoint's own headers. `endpoint.body` has the last word."""
+    fields: dict[str, Any] = {
+        "model": endpoint.model,
+        "messages": [{"role": message.role, "content": message.content} for message in messages],
+        _max_tokens_field(endpoint): max_tokens,
+        "stream": endpoint.stream,
+    }
+    if endpoint.stream and endpoint.usage == "auto":
+        fields["stream_options"] = {"include_usage": True}
+    return HttpRequest(
+        path="/chat/completions",
+        headers={
+            "content-type": "application/json",
+            "accept": "text/event-stream" if endpoint.stream else "application/json",
+            "accept-encoding": "identity",
+            "user-agent": f"latbench/{__version__}",
+        },
+        body=msgspec.json.encode(fields | endpoint.body),
+    )
+
+
+def _max_tokens_field(endpoint: Endpoint) -> str:
+    if endpoint.max_tokens_field != "auto":
+        return endpoint.max_tokens_field
+    model = endpoint.model.rpartition("/")[2].lower()
+    return "max_completion_tokens" if model.startswith(("o1", "o3", "o4", "gpt-5")) else "max_tokens"
+
+
+def auth(key: str) -> dict[str, str]:
+    """The header that carries `key`."""
+    return {"authorization": f"Bearer {key}"}
+
+
+def decode(payload: bytes, at_ns: int, answer: Answer) -> None:
+    """One event of a stream. Raises DecodeError for what is not a chunk, an error or `[DONE]`."""
+    if payload.startswith(b"[DONE]"):
+        answer.complete = True
+        return
+    chunk = _parse(payload)
+    if chunk.choices is msgspec.UNSET and chunk.usage is msgspec.UNSET and not _is_known(chunk):
+        raise DecodeError(f"not a chunk of a chat completion: {_excerpt(payload)}")
+    _add_error(chunk, payload, answer)
+    stamps = len(answer.output_ns)
+    for choice in chunk.choices or ():
+        _add_choice(choice, choice.delta, at_ns, answer)
+    # One stamp for each chunk that bore output, however many pieces it had.
+    del answer.output_ns[stamps + 1 :]
+    _add_rest(chunk, answer)
+
+
+def decode_plain(body: bytes, at_ns: int, answer: Answer) -> None:
+    """A whole answer that was not streamed: text and counts, but no arrival times, because nothing arrived in parts.
+
+    Raises DecodeError for a body that is neither an answer nor an error.
+    """
+    chunk = _parse(body)
+    _add_error(chunk, body, answer)
+    for choice in chunk.choices or ():
+        _add_choice(choice, choice.message, at_ns, answer)
+        answer.complete = True
+    del answer.output_ns[:]
+    answer.first_text_ns = None
+    _add_rest(chunk, answer)
+    if not answer.complete and answer.refusal is None:
+        raise DecodeError(f"not a chat completion: {_excerpt(body)}")
+
+
+def _parse(payload: bytes) -> _Chunk:
+    try:
+        return _CHUNK.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = str(error)[:MAX_TEXT_CHARS]
+        raise DecodeError(f"not a chat completion ({reason}): {_excerpt(payload)}") from error
+
+
+def _excerpt(payload: bytes) -> str:
+    return repr(payload[:60])
+
+
+def _is_known(chunk: _Chunk) -> bool:
+    return bool(chunk.error) or chunk.x_groq is not None or chunk.object in ("chat.completion.chunk", "error")
+
+
+def _add_error(chunk: _Chunk, payload: bytes, answer: Answer) -> None:
+    if chunk.error:
+        _refuse(refusal_of_event(chunk.error), answer)
+    elif chunk.object == "error":  # older vLLM, Mistral: the error is the object itself
+        _refuse(refusal_of_event(msgspec.json.decode(payload)), answer)
+
+
+def _add_choice(choice: _Choice, delta: _Delta | None, at_ns: int, answer: Answer) -> None:
+    if delta is not None:
+        _add_delta(choice.index or 0, delta, at_ns, answer)
+    if choice.error:
+        _refuse(refusal_of_event(choice.error), answer)
+    if choice.finish_reason:
+        answer.complete = True
+        reason = _FINISH_REASONS.get(choice.finish_reason.lower(), choice.finish_reason[:_ID_CHARS])
+        if reason == "error":
+            words = capped(f"the finish reason is {choice.finish_reason}")
+            _refuse(Refusal(Outcome.STREAM_ERROR.value, message=words), answer)
+        elif answer.refusal is None:
+            answer.finish_reason = reason
+
+
+def _add_delta(choice: int, delta: _Delta, at_ns: int, answer: Answer) -> None:
+    reasoning = delta.reasoning_content or delta.reasoning
+    # Servers repeat the same piece under several names for the sake of old clients: it counts once.
+    if not reasoning and delta.reasoning_details:
+        reasoning = "".join(detail.text or detail.summary or "" for detail in delta.reasoning_details)
+    if reasoning:
+        answer.add_reasoning(reasoning, at_ns)
+    content = delta.content
+    if isinstance(content, str):
+        answer.add_text(content, at_ns)
+    elif content is not None:
+        answer.add_reasoning("".join(map(_thought, content)), at_ns)
+        answer.add_text("".join(part.text or part.refusal or "" for part in content), at_ns)
+    if delta.refusal:
+        answer.add_text(delta.refusal, at_ns)
+    for position, call in enumerate(delta.tool_calls or ()):
+        index = position if call.index is None else call.index
+        _add_call(choice * _CALLS_PER_CHOICE + index, call.function, at_ns, answer)
+    if delta.function_call is not None:
+        _add_call(choice * _CALLS_PER_CHOICE, delta.function_call, at_ns, answer)
+
+
+def _thought(part: _Part) -> str:
+    if isinstance(part.thinking, list):
+        return "".join(inner.text or "" for inner in part.thinking)
+    return part.thinking or ""
+
+
+def _add_call(index: int, function: _Function | None, at_ns: int, answer: Answer) -> None:
+    if function is not None:
+        arguments = function.arguments or ""
+        if isinstance(arguments, dict):
+            arguments = msgspec.json.encode(arguments).decode()
+        answer.add_tool_call(index, function.name or "", arguments, at_ns)
+
+
+def _add_rest(chunk: _Chunk, answer: Answer) -> None:
+    """Who answered, and what was counted."""
+    answer.request_id = answer.request_id or _identity(chunk.id)
+    answer.model = answer.model or _identity(chunk.model)
+    answer.fingerprint = answer.fingerprint or _identity(chunk.system_fingerprint)
+    if chunk.x_groq is not None and chunk.x_groq.usage is not None:
+        _add_usage(chunk.x_groq.usage, answer)
+    if isinstance(chunk.usage, _Usage):
+        _add_usage(chunk.usage, answer)
+
+
+def _identity(value: object) -> str | None:
+    return capped(value, _ID_CHARS) if value else None
+
+
+def _refuse(refusal: Refusal, answer: Answer) -> None:
+    """The first error stays: what follows it is its consequence."""
+    if answer.refusal is None:
+        answer.refusal = refusal
+    answer.finish_reason = "error"
+
+
+def _add_usage(usage: _Usage, answer: Answer) -> None:
+    """Counts are cumulative where they are repeated: the last one given stands, field by field."""
+    total = answer.usage = answer.usage or Usage()
+    cached, reasoning = usage.prompt_cache_hit_tokens, usage.reasoning_tokens
+    if usage.prompt_tokens_details is not None and usage.prompt_tokens_details.cached_tokens is not None:
+        cached = usage.prompt_tokens_details.cached_tokens
+    if usage.completion_tokens_details is not None and usage.completion_tokens_details.reasoning_tokens is not None:
+        reasoning = usage.completion_tokens_details.reasoning_tokens
+    total.input = _count(usage.prompt_tokens, total.input)
+    total.output = _count(usage.completion_tokens, total.output)
+    total.reasoning = _count(reasoning, total.reasoning)
+    total.cached = _count(cached, total.cached)
+
+
+def _count(tokens: int | None, before: int | None) -> int | None:
+    """`tokens` where it can be a count, else what was known before."""
+    return tokens if tokens is not None and 0 <= tokens < _MAX_TOKENS else before
+
+
+DIALECT = Dialect(
+    api="openai-chat",
+    build=build,
+    auth=auth,
+    framer=SseFramer,
+    decode=decode,
+    decode_plain=decode_plain,
+    refusal=refusal_of_status,
+)

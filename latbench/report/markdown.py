@@ -1,0 +1,104 @@
+"""The summary as `report.md`: the same figures in GitHub's tables, the verdict first.
+
+Everything that came from outside is cleaned of control characters and escaped, so that it shows as text.
+"""
+
+import html
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+from latbench.metrics.catalogue import METRICS
+from latbench.report import figures
+from latbench.report.text import clean
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]|~#])")
+
+
+def escape(text: object) -> str:
+    """Text from outside as markdown that shows it and does nothing."""
+    return _SPECIAL.sub(r"\\\1", html.escape(clean(text), quote=False))
+
+
+def render(summary: Mapping[str, Any], out: TextIO) -> None:
+    """Write the report."""
+    out.writelines(f"{line}\n" for line in _lines(summary))
+
+
+def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    run, found = summary["run"], summary["validity"]
+    yield f"# {escape(run['name'])}"
+    yield ""
+    yield f"**Verdict: {found['verdict']}**"
+    yield ""
+    for reason in found["reasons"]:
+        yield f"- {reason['severity']}: {escape(figures.reason(reason))}"
+    if found["reasons"]:
+        yield ""
+    yield f"Run `{run['id']}`: {escape(figures.run_line(run, summary['steps']))}."
+    yield ""
+    for stop in run["stops"]:
+        yield f"- stopped: {escape(stop['endpoint'])}: {escape(stop['reason'])}"
+    if run["stops"]:
+        yield ""
+    if any(found["warmup"]["outcomes"].values()):
+        yield f"Warm-up, not counted below: {escape(figures.outcomes(found['warmup']['outcomes']))}."
+        yield ""
+    for name, endpoint in summary["endpoints"].items():
+        yield from _endpoint(name, endpoint, summary["steps"])
+    yield from _providers(summary["providers"])
+    yield from _legend()
+
+
+def _endpoint(name: str, endpoint: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield f"## {escape(name)}"
+    yield ""
+    yield escape(figures.identity(endpoint))
+    yield ""
+    yield f"- outcomes: {escape(figures.outcomes(endpoint['outcomes']))}"
+    yield f"- error rate: {figures.share(endpoint['error_rate'])}"
+    if endpoint["empty"]:
+        yield f"- empty answers among ok: {figures.count(endpoint['empty'])}"
+    if figures.other_models(endpoint):
+        yield f"- answered by: {escape(figures.other_models(endpoint))}"
+    yield f"- tokens: {figures.tokens(endpoint['tokens'])}"
+    if endpoint["metrics"] is None:
+        yield ""
+        yield from _table(figures.STEP_HEAD, figures.step_rows(name, steps))
+        return
+    yield f"- throughput: {figures.throughput(endpoint['throughput'])}"
+    yield ""
+    for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
+        rows = [(metric.label, *cells) for metric, cells in figures.rows(endpoint["metrics"], rates=rates)]
+        yield from _table((title, "n", *figures.shown(rates=rates)), rows)
+    for kind in ("task", "language", "tag", "input_length"):
+        rows = figures.slice_rows(endpoint[f"by_{kind}"])
+        if rows:
+            yield from _table((f"by {kind.replace('_', ' ')}", *figures.SLICE_HEAD), rows)
+
+
+def _providers(providers: Mapping[str, Any]) -> Iterator[str]:
+    hit = {name: found["rate_limits"] for name, found in providers.items() if found["rate_limits"]["hits"]}
+    if hit:
+        yield "## Rate limits"
+        yield ""
+        for name, found in hit.items():
+            yield f"- {escape(name)}: {escape(figures.rate_limits(found))}"
+        yield ""
+
+
+def _legend() -> Iterator[str]:
+    yield "## What the figures mean"
+    yield ""
+    for metric in METRICS:
+        yield f"- {metric.label} ({metric.unit}): {metric.definition}; {escape(metric.formula)}."
+    yield f"- {figures.NEED_NOTE}"
+    yield f"- {figures.THIN_NOTE}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|---{'|---:' * (len(head) - 1)}|"
+    for row in rows:
+        yield f"| {' | '.join(escape(cell) for cell in row)} |"
+    yield ""

@@ -1,0 +1,152 @@
+"""The summary on a terminal, within 80 columns: the verdict first, then each endpoint.
+
+Whatever an endpoint or a file said is hostile here: `clean` takes out what a terminal would obey, and nothing is ever
+parsed as markup. Colour only repeats what a word says.
+"""
+
+import io
+import re
+import shutil
+import textwrap
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from latbench.report import figures
+
+COLUMNS = 80
+MAX_CHARS = 300
+
+_ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", re.DOTALL)
+_COLOUR = {"valid": "green", "note": "cyan", "suspect": "yellow", "invalid": "red"}
+
+
+def clean(text: object) -> str:
+    """Text from outside on one line, at most `MAX_CHARS` long: no escape sequences, control or direction characters.
+
+    Square brackets stay: they are printed as they are, never read as rich markup.
+    """
+    plain = " ".join(_ANSI.sub("", str(text)).split())
+    kept = "".join(c for c in plain if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
+    return kept if len(kept) <= MAX_CHARS else kept[: MAX_CHARS - 1] + "…"
+
+
+def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places: Sequence[str] = ()) -> None:
+    """Write the summary. `places` says where the store, the run directory and the summary are: the last line."""
+    width = shutil.get_terminal_size((COLUMNS, 24)).columns if out.isatty() else COLUMNS
+    page = _Page(width, color)
+    _verdict(page, summary)
+    page.blank()
+    page.line(f"{summary['run']['name']}  run {summary['run']['id']}", "bold")
+    page.line(figures.run_line(summary["run"], summary["steps"]))
+    for stop in summary["run"]["stops"]:
+        page.line(f"stopped: {stop['endpoint']}: {stop['reason']}", "red")
+    warmup = summary["validity"]["warmup"]["outcomes"]
+    if any(warmup.values()):
+        page.line(f"warm-up, not counted below: {figures.outcomes(warmup)}")
+    for name, endpoint in summary["endpoints"].items():
+        page.blank()
+        _endpoint(page, name, endpoint, summary["steps"])
+    _providers(page, summary["providers"])
+    if page.has_needs:
+        page.blank()
+        page.line(figures.NEED_NOTE, "dim")
+    if places:
+        page.blank()
+        page.place(places)
+    out.write(page.text())
+
+
+class _Page:
+    """Lines and tables of one report; rich draws them, trailing blanks are cut."""
+
+    def __init__(self, width: int, color: bool) -> None:
+        self._buffer = io.StringIO()
+        self._width = width
+        self._console = Console(
+            file=self._buffer,
+            width=width,
+            height=24,
+            force_terminal=color,
+            color_system="standard" if color else None,
+            no_color=not color,
+            markup=False,
+            emoji=False,
+            highlight=False,
+            legacy_windows=False,
+        )
+        self.has_needs = False
+
+    def blank(self) -> None:
+        self._console.print()
+
+    def line(self, text: str, style: str = "") -> None:
+        """One line of the page, wrapped with a hanging indent."""
+        for part in textwrap.wrap(clean(text), self._width, subsequent_indent="    "):
+            self._console.print(Text(part, style))
+
+    def place(self, places: Sequence[str]) -> None:
+        """Paths on one line that is not wrapped, so that they can be copied."""
+        self._console.print(Text(", ".join(clean(place) for place in places)), soft_wrap=True)
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table without lines: the first column on the left, figures on the right."""
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
+        for at, title in enumerate(head):
+            table.add_column(Text(title), justify="right" if at else "left", no_wrap=True, overflow="ellipsis")
+        for row in rows:
+            self.has_needs |= any(cell.startswith("n/a") for cell in row[1:])
+            table.add_row(*(Text(clean(cell)) for cell in row))
+        self._console.print(table)
+
+    def text(self) -> str:
+        return "".join(f"{line.rstrip()}\n" for line in self._buffer.getvalue().splitlines())
+
+
+def _verdict(page: _Page, summary: Mapping[str, Any]) -> None:
+    found = summary["validity"]
+    page.line(f"verdict: {found['verdict']}", f"bold {_COLOUR[found['verdict']]}")
+    for reason in found["reasons"]:
+        page.line(f"{reason['severity']}: {figures.reason(reason)}", _COLOUR[reason["severity"]])
+
+
+def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
+    page.line(f"{name}  ({figures.identity(endpoint)})", "bold")
+    page.line(f"{figures.outcomes(endpoint['outcomes'])}; error rate {figures.share(endpoint['error_rate'])}")
+    if endpoint["empty"]:
+        page.line(f"empty answers among ok: {figures.count(endpoint['empty'])}")
+    if figures.other_models(endpoint):
+        page.line(f"answered by: {figures.other_models(endpoint)}")
+    page.line(f"tokens: {figures.tokens(endpoint['tokens'])}")
+    if endpoint["metrics"] is None:
+        page.table(figures.STEP_HEAD, figures.step_rows(name, steps))
+        return
+    page.line(f"throughput: {figures.throughput(endpoint['throughput'])}")
+    _metrics(page, endpoint["metrics"])
+    _tasks(page, endpoint["by_task"])
+
+
+def _metrics(page: _Page, metrics: Mapping[str, Any]) -> None:
+    for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
+        rows = [(metric.label, *cells) for metric, cells in figures.rows(metrics, rates=rates)]
+        page.table((title, "n", *figures.shown(rates=rates)), rows)
+
+
+def _tasks(page: _Page, by_task: Mapping[str, Any]) -> None:
+    if by_task:
+        page.table(("by task", *figures.SLICE_HEAD), figures.slice_rows(by_task))
+    if any(found["thin"] for found in by_task.values()):
+        page.line(figures.THIN_NOTE, "dim")
+
+
+def _providers(page: _Page, providers: Mapping[str, Any]) -> None:
+    hit = {name: found["rate_limits"] for name, found in providers.items() if found["rate_limits"]["hits"]}
+    if hit:
+        page.blank()
+    for name, found in hit.items():
+        page.line(f"rate limits, {name}: {figures.rate_limits(found)}", "yellow")

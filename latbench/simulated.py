@@ -1,0 +1,24 @@
+"""`base_url: sim`: the simulated endpoint, started beside a run. Imports no Locust."""
+
+import subprocess
+
+import msgspec
+
+from latbench.cluster.children import start_announced
+from latbench.model.request import Endpoint
+from latbench.sim.options import Options, command
+
+_READY = "latbench sim: "
+_START_S = 15.0
+
+
+def resolve_sim(endpoints: list[Endpoint]) -> "tuple[list[Endpoint], subprocess.Popen[bytes] | None]":
+    """The endpoints with `sim` replaced by the address of a simulated endpoint, started where one is named.
+
+    The process dies with this one; whoever asked for it ends it.
+    """
+    if all(endpoint.base_url != "sim" for endpoint in endpoints):
+        return endpoints, None
+    process, url = start_announced(command(Options(with_parent=True)), _READY, _START_S)
+    resolved = [msgspec.structs.replace(one, base_url=url) if one.base_url == "sim" else one for one in endpoints]
+    return resolved, process

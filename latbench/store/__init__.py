@@ -1,0 +1,1 @@
+"""Where a run is kept: the SQLite store and the run directory. No statistics, no printing."""

@@ -1,0 +1,342 @@
+"""The store: every run with its provenance, its prompts and its samples, in one SQLite file.
+
+A batch is one transaction and is committed when `add_samples` returns, so that a killed process loses nothing it was
+told is stored. Merging the same batch twice changes nothing; only a request that was given up as `lost` is replaced by
+what did become of it. WAL mode lets reports and the exporter read while a run writes; `synchronous=NORMAL` survives the
+death of the process, though the last batches may be missing after a loss of power.
+
+The text of answers has no column. Nothing here deletes. A file that is not ours is refused before a byte of it changes.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from latbench.model.errors import UserError
+from latbench.model.request import Prompt
+from latbench.model.run import RunRecord
+from latbench.model.sample import Outcome, Sample
+from latbench.store.errors import StoreError
+
+SCHEMA_VERSION = 1
+
+_APPLICATION_ID = 0x4C415442  # "LATB"; tells our files from other SQLite files
+_BUSY_S = 10.0
+_WAL_TRIES = 5
+_CANDIDATES = 5
+
+_SCHEMA = (
+    """
+    CREATE TABLE runs (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        started_at TEXT NOT NULL,
+        state TEXT NOT NULL,
+        "window" TEXT,
+        record TEXT NOT NULL -- the whole RunRecord, JSON
+    )
+    """,
+    """
+    CREATE TABLE prompts (
+        run_id TEXT NOT NULL REFERENCES runs (id),
+        prompt_id TEXT NOT NULL,
+        task TEXT NOT NULL,
+        language TEXT NOT NULL,
+        tags TEXT NOT NULL, -- JSON list
+        tokens INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        PRIMARY KEY (run_id, prompt_id)
+    )
+    """,
+    """
+    CREATE TABLE samples (
+        run_id TEXT NOT NULL REFERENCES runs (id),
+        endpoint TEXT NOT NULL,
+        step INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        prompt_id TEXT NOT NULL,
+        phase TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        worker TEXT NOT NULL,
+        slot INTEGER NOT NULL,
+        due_ns INTEGER NOT NULL,
+        sent_ns INTEGER,
+        connected_ns INTEGER,
+        headers_ns INTEGER,
+        first_byte_ns INTEGER,
+        first_token_ns INTEGER,
+        first_text_ns INTEGER,
+        last_token_ns INTEGER,
+        done_ns INTEGER,
+        chunks INTEGER NOT NULL,
+        gaps BLOB NOT NULL, -- see model/sample.py, encode_gaps
+        input_tokens INTEGER,
+        output_tokens INTEGER,
+        reasoning_tokens INTEGER,
+        cached_tokens INTEGER,
+        token_source TEXT NOT NULL,
+        reasoning_streamed INTEGER NOT NULL,
+        status INTEGER,
+        kind TEXT,
+        error_code TEXT,
+        error_message TEXT,
+        wait_ns INTEGER,
+        finish_reason TEXT,
+        request_id TEXT,
+        model TEXT,
+        fingerprint TEXT,
+        nonce TEXT NOT NULL,
+        output_mode TEXT NOT NULL,
+        new_connection INTEGER NOT NULL,
+        reconnects INTEGER NOT NULL,
+        text_chars INTEGER NOT NULL,
+        text_sha256 TEXT NOT NULL,
+        PRIMARY KEY (run_id, endpoint, step, seq)
+    )
+    """,
+)
+
+_KEY = ("run_id", "endpoint", "step", "seq")
+_FIELDS = tuple(name for name in Sample.__struct_fields__ if name != "text")
+_COLUMNS = ", ".join(_FIELDS)
+_SET = ", ".join(f"{name} = excluded.{name}" for name in _FIELDS if name not in _KEY)
+_INSERT_SAMPLE = f"""
+    INSERT INTO samples (run_id, {_COLUMNS}) VALUES ({", ".join("?" * (len(_FIELDS) + 1))})
+    ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET {_SET}
+    WHERE samples.outcome = '{Outcome.LOST.value}' AND excluded.outcome <> '{Outcome.LOST.value}'
+"""
+
+
+class StoredPrompt(msgspec.Struct, frozen=True):
+    """What the store keeps of a prompt: enough to slice by, and the hash that says whether it was the same."""
+
+    id: str
+    task: str
+    language: str
+    tags: tuple[str, ...]
+    tokens: int
+    sha256: str
+
+
+class Store:
+    """One store file, made where there is none unless `must_exist`.
+
+    Raises UserError where `path` cannot be a store of ours. Every method raises StoreError where the disk fails.
+    """
+
+    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
+        self.path = path
+        if must_exist and not path.exists():
+            raise UserError(f"{path}: there is no store here; name one with --store, or measure first (latbench run)")
+        try:
+            self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+        except sqlite3.OperationalError as error:
+            raise self._unusable(error) from error
+        try:
+            self._open()
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise self._unusable(error) from error
+        except UserError:
+            self.close()
+            raise
+
+    def _unusable(self, error: sqlite3.DatabaseError) -> UserError:
+        return UserError(f"{self.path}: cannot be used as a store ({error}); name another file with --store")
+
+    def _open(self) -> None:
+        found = self._check_version()
+        _use_wal(self._connection)
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        if not found:
+            self._create()
+
+    def _check_version(self) -> bool:
+        """Whether there are tables of ours already. Raises UserError for other files."""
+        if not self._pragma("schema_version"):
+            return False
+        if self._pragma("application_id") != _APPLICATION_ID:
+            raise UserError(f"{self.path}: is not a latbench store; name another file with --store")
+        version = self._pragma("user_version")
+        if version > SCHEMA_VERSION:
+            raise UserError(
+                f"{self.path}: was written by a newer latbench (store version {version}, this one knows"
+                f" {SCHEMA_VERSION}); upgrade latbench or name another file with --store"
+            )
+        return True
+
+    def _pragma(self, name: str) -> int:
+        (value,) = self._connection.execute(f"PRAGMA {name}").fetchone()
+        return int(value)
+
+    def _create(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        # Another process may have made the tables while this one waited.
+        if not self._check_version():
+            for statement in _SCHEMA:
+                self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Closes the file; what was committed is there."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """IntegrityError stays what it is: a bug of ours."""
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"{self.path}: the store failed ({error})") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Everything or nothing. IMMEDIATE, because a transaction that turns from reading to writing cannot wait."""
+        with self._guarded():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            finally:
+                # A full disk has sometimes rolled back already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def begin_run(self, run: RunRecord, prompts: Iterable[Prompt]) -> None:
+        """A new run and the prompts it may draw, each once."""
+        with self._transaction() as connection:
+            connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)", _run_row(run))
+            connection.executemany(
+                "INSERT INTO prompts VALUES (?, ?, ?, ?, ?, ?, ?)", (_prompt_row(run.id, prompt) for prompt in prompts)
+            )
+
+    def update_run(self, run: RunRecord) -> None:
+        """Replaces the record of a run. Raises LookupError for one that was not begun."""
+        with self._transaction() as connection:
+            updated = connection.execute(
+                'UPDATE runs SET name = ?2, started_at = ?3, state = ?4, "window" = ?5, record = ?6 WHERE id = ?1',
+                _run_row(run),
+            )
+            if updated.rowcount != 1:
+                raise LookupError(f"run {run.id} is not in {self.path}")
+
+    def add_samples(self, run_id: str, samples: Sequence[Sample]) -> int:
+        """Stores and commits a batch; how many of it were new, or the fate of a request held for `lost`."""
+        if not samples:
+            return 0
+        with self._transaction() as connection:
+            rows = ((run_id, *(getattr(sample, name) for name in _FIELDS)) for sample in samples)
+            return connection.executemany(_INSERT_SAMPLE, rows).rowcount
+
+    def load_run(self, name: str) -> RunRecord:
+        """The run with this id, with the only id that begins so, or `latest`, the newest start in any state.
+
+        Raises UserError, with candidates, where that is not one run.
+        """
+        with self._guarded():
+            if name == "latest":
+                return self._latest()
+            rows = self._connection.execute(
+                "SELECT id, record FROM runs WHERE substr(id, 1, length(?1)) = ?1"
+                " ORDER BY id <> ?1, started_at DESC, rowid DESC LIMIT ?2",
+                (name, _CANDIDATES + 1),
+            ).fetchall()
+            if rows and (len(rows) == 1 or rows[0][0] == name):
+                return _run(rows[0][1])
+            if not rows:
+                raise UserError(f"{self.path}: no run has an id that begins with {name!r}; {self._known()}")
+            more = " and more" if len(rows) > _CANDIDATES else ""
+            found = ", ".join(row[0] for row in rows[:_CANDIDATES])
+            raise UserError(f"{self.path}: {name!r} begins more than one run's id: {found}{more}; give more of it")
+
+    def _latest(self) -> RunRecord:
+        row = self._connection.execute("SELECT record FROM runs ORDER BY started_at DESC, rowid DESC").fetchone()
+        if row is None:
+            raise UserError(f"{self.path}: the store holds no run; measure first (latbench run)")
+        return _run(row[0])
+
+    def _known(self) -> str:
+        ids = [run.id for run in self.list_runs(_CANDIDATES)]
+        return f"the newest are {', '.join(ids)}" if ids else "the store holds no run"
+
+    def list_runs(self, limit: int | None = None) -> list[RunRecord]:
+        """The newest runs first."""
+        with self._guarded():
+            rows = self._connection.execute(
+                "SELECT record FROM runs ORDER BY started_at DESC, rowid DESC LIMIT ?",
+                (-1 if limit is None else limit,),
+            )
+            return [_run(record) for (record,) in rows]
+
+    def samples(self, run_id: str) -> Iterator[Sample]:
+        """The samples of a run by endpoint, step and sequence number, without text."""
+        with self._guarded():
+            rows = self._connection.execute(
+                f"SELECT {_COLUMNS} FROM samples WHERE run_id = ? ORDER BY endpoint, step, seq", (run_id,)
+            )
+            for row in rows:
+                sample = Sample(*row)
+                # SQLite has no booleans.
+                sample.reasoning_streamed = bool(sample.reasoning_streamed)
+                sample.new_connection = bool(sample.new_connection)
+                yield sample
+
+    def prompts(self, run_id: str) -> list[StoredPrompt]:
+        """The prompts of a run by id."""
+        with self._guarded():
+            rows = self._connection.execute(
+                "SELECT prompt_id, task, language, tags, tokens, sha256 FROM prompts"
+                " WHERE run_id = ? ORDER BY prompt_id",
+                (run_id,),
+            )
+            return [
+                StoredPrompt(prompt_id, task, language, msgspec.json.decode(tags, type=tuple[str, ...]), tokens, sha256)
+                for prompt_id, task, language, tags, tokens, sha256 in rows
+            ]
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switches a new file to WAL; for one that is in WAL already nothing happens.
+
+    Where two processes switch at once, SQLite refuses one of them without waiting. A transaction does wait.
+    """
+    for _ in range(_WAL_TRIES):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("COMMIT")
+        else:
+            return
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _run_row(run: RunRecord) -> tuple[str | None, ...]:
+    return (run.id, run.name, run.started_at, run.state, run.window, msgspec.json.encode(run).decode())
+
+
+def _run(record: str) -> RunRecord:
+    return msgspec.json.decode(record, type=RunRecord)
+
+
+def _prompt_row(run_id: str, prompt: Prompt) -> tuple[str | int, ...]:
+    tags = msgspec.json.encode(prompt.tags).decode()
+    return (run_id, prompt.id, prompt.task, prompt.language, tags, prompt.tokens, prompt.sha256)

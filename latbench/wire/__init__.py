@@ -1,0 +1,1 @@
+"""Framing only: bytes to events and back. No JSON meaning, no IO."""

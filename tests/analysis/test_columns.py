@@ -1,0 +1,86 @@
+"""What is not seen through `summarise`: tokens inside the window, and gaps in histograms."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latbench.analysis.columns import gather
+from latbench.metrics.histogram import Histogram
+from latbench.model.sample import Sample, encode_gaps
+
+S = 1_000_000_000
+
+
+def sample(arrivals_s: list[float], **fields: object) -> Sample:
+    stamps = np.array([int(at * S) for at in arrivals_s], dtype=np.int64)
+    known: dict[str, Any] = {
+        "first_token_ns": int(stamps[0]) if len(stamps) else None,
+        "last_token_ns": int(stamps[-1]) if len(stamps) else None,
+        "done_ns": int(stamps[-1]) if len(stamps) else None,
+        "chunks": len(stamps),
+        "gaps": encode_gaps(stamps),
+    }
+    return Sample("e", 0, 0, "p", "measure", "ok", **(known | fields))
+
+
+def inside(one: Sample, window_s: tuple[int, int] = (10, 20)) -> float:
+    columns = gather([one], {}, {0: (window_s[0] * S, window_s[1] * S)})
+    return float(columns.arrived_tokens[0])
+
+
+def test_tokens_are_spread_over_the_chunks() -> None:
+    assert inside(sample([9, 10, 19, 20], output_tokens=100)) == 50
+    assert inside(sample([8, 9, 12, 13, 14], output_tokens=None)) == 3
+    assert inside(sample([11, 12], output_tokens=30)) == 30
+
+
+@pytest.mark.parametrize("arrivals", [[1, 2], [20, 21], [9], [20]])
+def test_what_arrived_outside_does_not_count(arrivals: list[float]) -> None:
+    assert inside(sample(arrivals, output_tokens=30)) == 0
+
+
+def test_a_plain_answer_arrives_at_its_end() -> None:
+    plain = {"first_token_ns": None, "chunks": 0, "gaps": b"", "output_tokens": 8}
+    assert inside(sample([15], **plain)) == 8
+    assert inside(sample([25], **plain)) == 0
+    assert inside(sample([15], **plain | {"last_token_ns": None})) == 8
+
+
+def test_nothing_arrived_of_a_request_that_was_never_sent() -> None:
+    assert inside(sample([])) == 0
+    assert inside(sample([], output_tokens=5)) == 0
+
+
+@given(st.lists(st.floats(0, 30), min_size=1, max_size=20), st.integers(0, 30), st.integers(0, 30))
+def test_shares_of_neighbouring_windows_add_up(arrivals: list[float], one: int, other: int) -> None:
+    low, high = sorted((one, other))
+    answer = sample(sorted(arrivals), output_tokens=60)
+    parts = [inside(answer, window) for window in ((0, low), (low, high), (high, 31))]
+    assert sum(parts) == pytest.approx(60)
+
+
+def test_gaps_are_pooled_by_group_whether_flushed_or_not() -> None:
+    rng = np.random.default_rng(5)
+    everything, samples = Histogram(), []
+    for number in range(40):
+        stamps = np.cumsum(rng.integers(1, 50_000_000, 2_001))
+        samples.append(
+            Sample("e", 0, number, "p" if number else "q", "measure", "ok", chunks=2_001, gaps=encode_gaps(stamps))
+        )
+        everything.record(np.diff(stamps))
+    columns = gather(samples, {"p": 1, "q": 2}, {})
+    pooled = columns.pooled_gaps(0, 0, [0, 1, 2])
+    assert pooled.n == 80_000
+    assert pooled.counts.tolist() == everything.counts.tolist()
+    assert columns.pooled_gaps(0, 0, [2]).n == 2_000
+    assert columns.pooled_gaps(0, 1, [1]).n == 0
+
+
+@pytest.mark.parametrize(("phase", "outcome"), [("warmup", "ok"), ("measure", "truncated")])
+def test_gaps_of_warmup_and_of_failures_are_left_out(phase: str, outcome: str) -> None:
+    stamps = np.array([0, 5, 9])
+    one = Sample("e", 0, 0, "p", phase, outcome, chunks=3, gaps=encode_gaps(stamps))
+    assert gather([one], {}, {}).pooled_gaps(0, 0, [0]).n == 0

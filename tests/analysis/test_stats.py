@@ -1,0 +1,99 @@
+"""Order statistics against sorting, numpy's definition, and the numbers of the statistics reference."""
+
+import math
+import warnings
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latbench.analysis.stats import NEED, PERCENTILES, describe, describe_histogram, percentile, rank, smallest_n
+from latbench.metrics.histogram import Histogram
+
+values = st.lists(st.floats(0, 1e9), max_size=400)
+
+
+def test_ranks_are_computed_in_integers() -> None:
+    assert math.ceil(20_000 * (99.9 / 100)) == 19_981  # what floats make of it
+    assert rank(20_000, 999) == 19_980
+    assert [rank(10, k) for k in (500, 900, 910, 950, 990)] == [5, 9, 10, 10, 10]
+    assert rank(1, 1) == 1
+
+
+@given(st.integers(1, 10**6), st.sampled_from(sorted(PERCENTILES.values())))
+def test_the_rank_is_the_ceiling(n: int, k: int) -> None:
+    assert rank(n, k) == math.ceil(Fraction(n * k, 1000))
+
+
+def test_the_smallest_n() -> None:
+    assert NEED == {"p1": 368, "p5": 72, "p10": 36, "p50": 6, "p90": 36, "p95": 72, "p99": 368, "p999": 3688}
+    assert smallest_n(990) == smallest_n(10)
+
+
+@given(values)
+def test_percentiles_are_observed_rise_and_do_not_depend_on_order(given_values: list[float]) -> None:
+    array = np.array(given_values)
+    table = describe(array)
+    found = [table[name] for name in ("min", *PERCENTILES, "max") if table[name] is not None]
+    assert found == sorted(found)
+    assert set(found) <= set(given_values)
+    assert describe(array[::-1]) == table
+
+
+@given(values.filter(bool), st.sampled_from(sorted(PERCENTILES.values())))
+def test_percentile_is_numpys_inverted_cdf(given_values: list[float], k: int) -> None:
+    ordered = np.sort(np.array(given_values))
+    low, high = np.quantile(ordered, [k / 1000 - 1e-9, k / 1000 + 1e-9], method="inverted_cdf")
+    found = percentile(ordered, k)
+    assert found is not None
+    assert low <= found <= high
+
+
+def test_a_percentile_without_enough_values_is_null_and_says_why() -> None:
+    table = describe(np.arange(212.0))
+    assert (table["p50"], table["p95"], table["p99"], table["p999"], table["p1"]) == (105.0, 201.0, None, None, None)
+    assert table["need"] == {"p1": [368, 212], "p99": [368, 212], "p999": [3688, 212]}
+    assert table["raw"] == {"p50": 105.0, "p95": 201.0, "p99": 209.0}
+    assert table["ci95"] == dict.fromkeys(PERCENTILES)
+
+
+@pytest.mark.parametrize(("name", "least"), NEED.items())
+def test_the_limit_is_exact(name: str, least: int) -> None:
+    assert describe(np.arange(float(least)))[name] is not None
+    assert describe(np.arange(float(least - 1)))[name] is None
+
+
+def test_rates_keep_their_slow_tail_in_raw() -> None:
+    assert describe(np.array([3.0, 1.0, 2.0]), higher_is_better=True)["raw"] == {
+        "p1": 1.0,
+        "p5": 1.0,
+        "p50": 2.0,
+        "p95": 3.0,
+        "p99": 3.0,
+    }
+
+
+@pytest.mark.parametrize("given_values", [[], [math.nan], [math.inf, -math.inf, math.nan]])
+def test_no_values_give_nulls_without_a_warning(given_values: list[float]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = describe(np.array(given_values))
+    assert table["n"] == 0
+    assert {table[name] for name in ("mean", "min", "max", *PERCENTILES)} == {None}
+    assert table["raw"] == {"p50": None, "p95": None, "p99": None}
+    assert set(table["need"]) == set(PERCENTILES)
+
+
+def test_a_histogram_has_the_same_table_within_its_promise() -> None:
+    gaps_ns = np.random.default_rng(3).integers(1_000_000, 90_000_000, 5_000)
+    histogram = Histogram()
+    histogram.record(gaps_ns)
+    exact, found = describe(gaps_ns / 1e6), describe_histogram(histogram)
+    assert list(found) == list(exact)
+    assert (found["n"], found["min"], found["max"], found["need"]) == (5_000, exact["min"], exact["max"], {})
+    assert found["mean"] == pytest.approx(exact["mean"], rel=1e-12)
+    for name in PERCENTILES:
+        assert found[name] == pytest.approx(exact[name], rel=1e-3)
+    assert describe_histogram(Histogram())["raw"] == {"p50": None, "p95": None, "p99": None}

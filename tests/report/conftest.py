@@ -1,0 +1,140 @@
+"""Two synthetic runs that never change: one step with everything in it, and three steps."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latbench.analysis.summary import PromptInfo, summarise
+from latbench.model.run import RunRecord, StepRecord
+from latbench.model.sample import Sample, encode_gaps
+
+S = 1_000_000_000
+MS = 1_000_000
+EVIL = "[red]evil[/red]\x1b[31m"
+GOLDEN = Path(__file__).parent / "golden"
+
+TASKS = {"generation": 60, "review": 8, "search": 35}
+PROMPTS = {
+    f"{task}-{number}": PromptInfo(task, "python" if number % 2 else "rust", ("short",), 90 * number, "h")
+    for task, size in TASKS.items()
+    for number in range(size)
+}
+
+
+def step(index: int, concurrency: int) -> StepRecord:
+    start = index * 80 * S
+    return StepRecord(index, "closed", concurrency, None, None, start, start + 10 * S, start + 70 * S)
+
+
+def answer(rng: np.random.Generator, endpoint: str, of: StepRecord, seq: int, *, phase: str = "measure") -> Sample:
+    """An `ok` sample with lognormal times."""
+    from_ns = of.measure_from_ns if phase == "measure" else of.started_ns
+    sent = from_ns + int(rng.uniform(0, 55 if phase == "measure" else 8) * S)
+    first = sent + int(rng.lognormal(5.5, 0.4) * MS)
+    tokens = int(rng.integers(20, 60))
+    stamps = first + np.concatenate(([0], np.cumsum(rng.lognormal(2.8, 0.3, tokens - 1) * MS))).astype(np.int64)
+    return Sample(
+        endpoint,
+        of.index,
+        seq,
+        list(PROMPTS)[seq % len(PROMPTS)],
+        phase,
+        "ok",
+        due_ns=sent,
+        sent_ns=sent,
+        first_token_ns=first,
+        first_text_ns=first,
+        last_token_ns=int(stamps[-1]),
+        done_ns=int(stamps[-1]) + MS,
+        chunks=tokens,
+        gaps=encode_gaps(stamps),
+        input_tokens=100,
+        output_tokens=tokens,
+        token_source="usage",
+        model="m-1",
+    )
+
+
+def refused(endpoint: str, of: StepRecord, seq: int, outcome: str, **fields: object) -> Sample:
+    known: dict[str, Any] = {"endpoint": endpoint, "step": of.index, "seq": seq, "outcome": outcome, **fields}
+    return Sample(prompt_id="review-1", phase="measure", **known)
+
+
+def record(steps: list[StepRecord], **fields: object) -> RunRecord:
+    endpoints = {
+        "acme-large": {"provider": "acme", "api": "openai-chat", "model": "m-1"},
+        EVIL: {"provider": "ev|il", "api": "ollama", "model": "`m`<b>"},
+    }
+    known: dict[str, Any] = {"endpoints": endpoints, "state": "complete", "duration_s": 75.25, "workers": 2}
+    known |= {
+        "id": "3f2a9c",
+        "name": "night",
+        "scenario_name": "code-assistant",
+        "scenario_sha256": "h",
+        "scenario": {},
+    }
+    known |= {"started_at": "2026-11-22T14:00:00Z", "seed": 7, "steps": steps}
+    return RunRecord(**(known | fields))
+
+
+@pytest.fixture(scope="session")
+def prompts() -> dict[str, PromptInfo]:
+    return PROMPTS
+
+
+@pytest.fixture(scope="session")
+def samples() -> list[Sample]:
+    """Two endpoints: one with plenty of answers, a hostile one with few and no figures."""
+    rng = np.random.default_rng(11)
+    only = step(0, 4)
+    made = [answer(rng, "acme-large", only, seq) for seq in range(212)]
+    made += [answer(rng, "acme-large", only, 300 + seq, phase="warmup") for seq in range(9)]
+    for seq in range(3):
+        wait = (seq + 1) * S
+        made.append(refused("acme-large", only, 400 + seq, "rate_limited", kind="requests", wait_ns=wait))
+    made.append(refused(EVIL, only, 0, "ok", model="\x1b]0;title\x07other|model"))
+    made.append(refused(EVIL, only, 1, "malformed", error_message="=cmd()"))
+    return made
+
+
+@pytest.fixture(scope="session")
+def one_step(samples: list[Sample]) -> dict[str, Any]:
+    """The summary of `samples`."""
+    notes = [
+        {"code": "reduced_precision", "value": "hooks of the HTTP library are gone", "advice": "pin the version"},
+        {"code": "clock", "value": 0.125, "limit": 0.5, "advice": "worth knowing"},
+    ]
+    stops = [(EVIL, "not one answer could be decoded")]
+    run = record([step(0, 4)], notes=notes, stops=stops, window="peak", labels={"region": "eu"})
+    return summarise(run, samples, PROMPTS)
+
+
+@pytest.fixture(scope="session")
+def three_steps() -> dict[str, Any]:
+    """The summary of two closed steps and an open one."""
+    rng = np.random.default_rng(12)
+    made = []
+    steps = [step(0, 1), step(1, 4), StepRecord(2, "poisson", None, 2.5, None, 160 * S, 170 * S, 230 * S)]
+    for each in steps:
+        made += [answer(rng, "acme-large", each, seq) for seq in range(40 + 40 * each.index)]
+        made += [refused("acme-large", each, 500 + seq, "overloaded") for seq in range(each.index)]
+    endpoints = {"acme-large": {"provider": "acme", "api": "openai-chat", "model": "m-1"}}
+    run = record(steps, endpoints=endpoints, state="partial", workers=1, duration_s=None)
+    return summarise(run, made, PROMPTS)
+
+
+@pytest.fixture(scope="session")
+def held_against() -> Callable[[str, str], None]:
+    """Compare with a golden file; LATBENCH_GOLDEN=write makes it anew."""
+
+    def compare(name: str, found: str) -> None:
+        path = GOLDEN / name
+        if os.environ.get("LATBENCH_GOLDEN") == "write":
+            path.write_text(found, encoding="utf-8")
+        assert found == path.read_text(encoding="utf-8")
+
+    return compare

@@ -1,0 +1,152 @@
+"""Token counts with no network, from files that were checked."""
+
+import gzip
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latbench.model.errors import UserError
+from latbench.scenario import tokens
+
+TEXT = "Hello, world! 12345 naïve café 你好 🙂"
+O200K = "fb374d419588a4632f3f557e76b4b70aebbca790"
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache, and encodings that have not been loaded yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
+    tokens.encoding.cache_clear()
+    yield tmp_path / "latbench" / "tiktoken"
+    tokens.encoding.cache_clear()
+
+
+@pytest.fixture
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a token count opened a socket")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def fake_package(folder: Path, monkeypatch: pytest.MonkeyPatch, data: bytes | None) -> None:
+    """A package on the path whose rank file holds `data`."""
+    (folder / "otherranks" / "data").mkdir(parents=True)
+    (folder / "otherranks" / "__init__.py").touch()
+    if data is not None:
+        (folder / "otherranks" / "data" / "o200k_base.tiktoken.gz").write_bytes(data)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(tokens, "_PACKAGE", "otherranks")
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_counts_are_those_of_tiktoken(cache_folder: Path) -> None:
+    assert tokens.encoding("o200k_base").encode_ordinary(TEXT)[:5] == [13225, 11, 2375, 0, 220]
+    assert (tokens.count(TEXT), tokens.count(TEXT, "cl100k_base")) == (13, 14)
+    assert tokens.count("") == 0
+    assert tokens.count("<|endoftext|>") > 1
+    assert (cache_folder / O200K).stat().st_size == 3_613_922
+
+
+def test_the_variable_is_set_only_while_loading(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens.encoding()
+    assert "TIKTOKEN_CACHE_DIR" not in os.environ
+    tokens.encoding.cache_clear()
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "elsewhere")
+    tokens.encoding()
+    assert os.environ["TIKTOKEN_CACHE_DIR"] == "elsewhere"
+    assert [file.name for file in cache_folder.iterdir()] == [O200K]
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_a_damaged_file_is_written_again(cache_folder: Path) -> None:
+    cache_folder.mkdir(parents=True)
+    (cache_folder / O200K).write_bytes(b"damaged")
+    assert tokens.count(TEXT) == 13
+    assert (cache_folder / O200K).stat().st_size == 3_613_922
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_without_a_cache_to_write_to_it_counts_all_the_same(cache_folder: Path) -> None:
+    cache_folder.parent.write_text("a file where the folder should be")
+    assert tokens.count(TEXT) == 13
+
+
+def test_a_file_that_cannot_be_put_in_place_leaves_nothing_behind(cache_folder: Path) -> None:
+    (cache_folder / O200K / "in the way").mkdir(parents=True)
+    assert tokens.count(TEXT) == 13
+    assert [file.name for file in cache_folder.iterdir()] == [O200K]
+
+
+def test_a_relative_cache_home_is_ignored(cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tokens.encoding()
+    assert (tmp_path / ".cache" / "latbench" / "tiktoken" / O200K).is_file()
+    assert not cache_folder.exists()
+
+
+@pytest.mark.usefixtures("cache_folder")
+def test_a_user_without_a_home_can_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert tokens.count(TEXT) == 13
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (gzip.compress(b"IQ== 0\n"), "not the file that tiktoken expects"),
+        (b"not gzip", "cannot be read"),
+        (gzip.compress(b"IQ== 0\n" * 999)[:30], "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+@pytest.mark.usefixtures("_no_network")
+def test_what_does_not_match_is_never_used(
+    cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes | None, message: str
+) -> None:
+    fake_package(tmp_path / "site", monkeypatch, data)
+    with pytest.raises(UserError, match=f"{message}.*install otherranks again"):
+        tokens.count(TEXT)
+    assert not cache_folder.exists()
+
+
+@pytest.mark.usefixtures("cache_folder")
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_PACKAGE", "no_such_package")
+    with pytest.raises(UserError, match=r"the package no_such_package, which holds .* install it"):
+        tokens.count(TEXT)
+
+
+def test_an_unknown_encoding_is_an_error() -> None:
+    with pytest.raises(UserError, match='no encoding "p50k_base"; there are: cl100k_base, o200k_base'):
+        tokens.encoding("p50k_base")
+
+
+word = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(word, min_size=1, max_size=8), st.integers(0, 6000))
+def test_pieces_make_the_whole_and_change_no_count(words: list[str], times: int) -> None:
+    text = " ".join(words) + (" " + " ".join(words)) * min(times, 60_000 // (sum(map(len, words)) + 8))
+    cut = list(tokens.pieces(text))
+    assert "".join(cut) == text
+    assert all(0 < len(piece) <= 20_000 for piece in cut)
+    if all(piece.startswith(" ") for piece in cut[1:]):
+        assert tokens.count(text) == len(tokens.encoding().encode_ordinary(text))
+
+
+def test_a_long_run_without_spaces_is_cut_too() -> None:
+    assert [len(piece) for piece in tokens.pieces("a" * 45_000)] == [20_000, 20_000, 5_000]
+    assert tokens.count("a" * 400_000) == 50_000
