@@ -1,15 +1,54 @@
-# Words: install test test-all check fix sim demo bench pack lock. All of them work from a fresh clone with Python and make.
+# install test test-all check fix sim demo bench docs pack lock: each works from a fresh clone with Python and make.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest --quiet -n 2
 
-.PHONY: install test test-all check fix sim demo bench pack lock docs clean
+.PHONY: install test test-all check fix sim demo bench docs pack lock
 
 install: $(READY)
 
 $(READY): requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PYTHON) -m venv .venv
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $(READY)
+
+demo: install  ## the simulated endpoint, the main job, the summary
+	$(BIN)/latbench run quickstart
+
+test: install  ## the fast tests
+	$(PYTEST) -m "not long"
+
+test-all: install  ## the long matrix, too
+	$(PYTEST) --cov --cov-report=term:skip-covered
+
+check: install  ## format, lint, types, import contracts, generated pages
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m latbench.scenario.manifest --check scenarios/code-mix
+	$(BIN)/python docs/generate.py --check
+
+fix: install  ## what a machine can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+sim: install  ## the simulated endpoint by itself
+	$(BIN)/latbench sim
+
+bench: install  ## figures against the oracle, where it is beside the checkout; results in benchmarks/results/
+	$(BIN)/python benchmarks/accuracy.py
+
+docs: install  ## the generated pages
+	$(BIN)/python docs/generate.py
+
+pack: install  ## counts and hashes of the prompt pack
+	$(BIN)/python -m latbench.scenario.manifest scenarios/code-mix
+
+lock: install  ## newer versions within the ranges; hashes, no host names
+	$(PIP) install uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url \
+	    --no-annotate --no-header --python-version 3.11 --upgrade --quiet --output-file requirements.lock

@@ -72,7 +72,7 @@ def _delivery(counts: Counts) -> Sequence[dict[str, Any]]:
         advice = "the load was not delivered: lower the rate, raise max_in_flight or add workers"
         found.append(reason("dropped", "invalid", dropped / due, MAX_DROPPED_SHARE, advice))
     if not sum(outcomes.get(Outcome.OK, 0) for outcomes in measured):
-        advice = "not one request was answered in the measured phase: look at the outcomes, try `latbench check`"
+        advice = "not one request was answered in the measured phase: look at the outcomes and what they say"
         found.append(reason("no_ok", "invalid", 0, 1, advice))
     return found
 

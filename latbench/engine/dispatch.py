@@ -27,6 +27,8 @@ BATCH_S = 0.25
 SWEEP_S = 0.1
 LEASE_NS = 5_000_000_000
 FAILED_CONNECT_PAUSE_S = 0.05
+START_APART_NS = 1_000_000
+START_WITHIN_NS = 1_000_000_000
 _FULL_COLLECTION_EVERY = 40  # batches
 
 
@@ -114,8 +116,7 @@ class Dispatcher:
         gc.freeze()
         gc.disable()
         background = [asyncio.create_task(task()) for task in (self._sweep, self._decode_ended, self._batches)]
-        await asyncio.sleep(max(0.0, (go.start_ns - self._clock.now_ns()) / 1e9))
-        await self._load(end_ns)
+        await self._load(go, end_ns)
         await self._drain()
         for task in background:
             task.cancel()
@@ -130,9 +131,16 @@ class Dispatcher:
 
     # --- slots -------------------------------------------------------------------------------------------------
 
-    async def _load(self, end_ns: int | None) -> None:
-        """Until every slot has ended or the drain has been asked for."""
+    async def _load(self, go: Go, end_ns: int | None) -> None:
+        """Until every slot has ended or the drain has been asked for.
+
+        Slots start one after the other, at most a millisecond apart and all within a second: a hundred requests in one
+        instant would measure how long client and server take to get through them, and a closed loop never does
+        that again.
+        """
+        apart_ns = min(START_APART_NS, START_WITHIN_NS // (go.stride * len(self._names)))
         for slot in sorted(self._live):
+            await self._until(go.start_ns + slot * apart_ns)
             if slot not in self._running:
                 self._start_slot(slot)
             await asyncio.sleep(0)  # its request leaves before the next one's `sent` is stamped
@@ -144,6 +152,11 @@ class Dispatcher:
             await asyncio.wait([draining, *self._running.values()], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         self._draining.set()
         await draining
+
+    async def _until(self, due_ns: int) -> None:
+        """Wait for a moment of the run, or the drain. uvloop's timers are whole milliseconds and may fire early."""
+        while (left_ns := due_ns - self._clock.now_ns()) > 0 and not self._draining.is_set():
+            await self._pause(left_ns / 1e9)
 
     def _start_slots(self) -> None:
         for slot in sorted(self._live - self._running.keys()):
@@ -168,7 +181,7 @@ class Dispatcher:
             if raw_ns() >= self._lease_until_ns:
                 return
             self._next[slot] = seq + go.stride
-            await self._turn(index, slot, seq, now, go)
+            await self._turn(index, slot, seq, go)
             seq += go.stride
             if go.think_ns:
                 await self._pause(go.think_ns / 1e9)
@@ -178,11 +191,10 @@ class Dispatcher:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._draining.wait(), seconds)
 
-    async def _turn(self, index: int, slot: int, seq: int, now_ns: int, go: Go) -> None:
+    async def _turn(self, index: int, slot: int, seq: int, go: Go) -> None:
         endpoint = self._job.endpoints[index]
         prompt = self._drawer.draw(seq)
         mark = nonce(self._job.run_id, endpoint.name, go.step, seq) if self._job.cold else ""
-        phase = "warmup" if now_ns < go.start_ns + go.warmup_ns else "measure"
         body = self._bodies.get(index, prompt, mark)
         exchange = Exchange(
             endpoint=endpoint.name,
@@ -191,14 +203,14 @@ class Dispatcher:
             slot=slot,
             prompt_id=self._job.prompts[prompt].id,
             nonce=mark,
-            phase=phase,
             streamed=endpoint.stream,
             dialect=DIALECTS[endpoint.api],
         )
-        self._planned[f"{endpoint.name}/{phase}"] += 1
         task = asyncio.current_task()
         assert task is not None
         self._active[exchange] = task
+        exchange.begin(self._clock.origin_ns + go.start_ns + go.warmup_ns)
+        self._planned[f"{endpoint.name}/{exchange.phase}"] += 1
         try:
             await exchange.run(self._transports[index][self._route(slot)[1]], body)
         except asyncio.CancelledError:

@@ -35,9 +35,9 @@ class Exchange:
     slot: int
     prompt_id: str
     nonce: str
-    phase: str
     streamed: bool
     dialect: Dialect
+    phase: str = ""
     due_ns: int = 0
     sent_ns: int = 0
     reads: Reads = field(default_factory=Reads)
@@ -52,13 +52,17 @@ class Exchange:
     _decoded: int = 0
     _closed: bool = False
 
+    def begin(self, measure_from_ns: int) -> None:
+        """The request is due and leaves now. It belongs to the warm-up if that is before `measure_from_ns` (raw)."""
+        self.due_ns = self.sent_ns = raw_ns()
+        self.phase = "warmup" if self.due_ns < measure_from_ns else "measure"
+
     async def run(self, transport: Transport, body: bytes) -> None:
-        """Send and await the end. Never raises for what an endpoint does; CancelledError passes through.
+        """Send and await the end, right after `begin`. Never raises for what an endpoint does.
 
         A reused connection that broke before any byte of an answer is opened again, once; `sent` is then the
         second attempt's. In a closed loop that is when the request was due, too: there is no schedule to be late for.
         """
-        self.due_ns = self.sent_ns = raw_ns()
         try:
             await transport.exchange(body, self.reads)
         except BROKEN as fault:

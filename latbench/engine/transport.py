@@ -99,7 +99,6 @@ class StampedHandler(ResponseHandler):
         super().__init__(loop)
         self.reads: Reads | None = None
         self.made_ns = 0
-        self.used = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.made_ns = raw_ns()
@@ -109,7 +108,6 @@ class StampedHandler(ResponseHandler):
         """Stamp into `reads` from now on."""
         self._payload = None  # the last answer's: its end must not be taken for this one's
         self.reads = reads
-        self.used = True
 
     def data_received(self, data: bytes) -> None:
         now = raw_ns()
@@ -164,12 +162,13 @@ class StampedTransport:
                 connection.release()
 
     async def exchange(self, body: bytes, reads: Reads, *, fresh: bool = False) -> None:
+        started_ns = raw_ns()
         connector = self._spare if fresh else self._pool
         connection = await connector.connect(self._template, [], self._timeout)
         try:
             protocol: Any = connection.protocol
-            reads.new_connection = not protocol.used
-            reads.connected_ns = protocol.made_ns if reads.new_connection else raw_ns()
+            reads.new_connection = protocol.made_ns >= started_ns
+            reads.connected_ns = max(protocol.made_ns, started_ns)
             protocol.begin(reads)
             protocol.set_response_params(read_until_eof=True, read_bufsize=_READ_BUFFER_BYTES)
             protocol.transport.write(self._head + b"%d\r\n\r\n" % len(body) + body)
@@ -205,7 +204,7 @@ class PlainTransport:
                 connector=aiohttp.TCPConnector(limit=0, force_close=fresh),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=timeout,
-                auto_decompress=True,
+                trace_configs=[_connection_trace()],
                 read_bufsize=_READ_BUFFER_BYTES,
             )
             for fresh in (False, True)
@@ -226,7 +225,13 @@ class PlainTransport:
     async def exchange(self, body: bytes, reads: Reads, *, fresh: bool = False) -> None:
         target = self._target
         async with self._sessions[fresh].post(
-            target.url, data=body, headers=target.headers, allow_redirects=False, ssl=self._tls, proxy=self._proxy
+            target.url,
+            data=body,
+            headers=target.headers,
+            allow_redirects=False,
+            ssl=self._tls,
+            proxy=self._proxy,
+            trace_request_ctx=reads,
         ) as response:
             reads.headers_ns = raw_ns()
             reads.any_bytes = True
@@ -239,6 +244,19 @@ class PlainTransport:
     async def close(self) -> None:
         for session in self._sessions.values():
             await session.close()
+
+
+def _connection_trace() -> aiohttp.TraceConfig:
+    """Tells a `Reads` when its connection was there, and whether it was a new one."""
+
+    async def made(session: aiohttp.ClientSession, context: Any, params: object) -> None:  # noqa: ANN401  aiohttp's
+        context.trace_request_ctx.connected_ns = raw_ns()
+        context.trace_request_ctx.new_connection = isinstance(params, aiohttp.TraceConnectionCreateEndParams)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(made)
+    trace.on_connection_reuseconn.append(made)
+    return trace
 
 
 def _connector(loop: asyncio.AbstractEventLoop, *, force_close: bool) -> aiohttp.TCPConnector:

@@ -38,10 +38,14 @@ def percentile(table: Mapping[str, Any], name: str) -> str:
 
 
 def rows(metrics: Mapping[str, Any], *, rates: bool) -> Iterator[tuple[Metric, list[str]]]:
-    """The rates, or everything else, in the catalogue's order: each with n and its shown percentiles."""
+    """The rates, or everything else, in the catalogue's order: each with n and its shown percentiles.
+
+    Latency from due is left out where it equals the latency from sent, as it does in a closed loop.
+    """
     for metric in METRICS:
-        if metric.higher_is_better == rates:
-            table = metrics[metric.json_name]
+        table = metrics[metric.json_name]
+        repeated = metric.name.endswith("_response") and table == metrics[metric.json_name.replace("_response", "")]
+        if metric.higher_is_better == rates and not repeated:
             yield metric, [count(table["n"]), *(percentile(table, name) for name in metric.shown)]
 
 

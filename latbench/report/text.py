@@ -124,6 +124,7 @@ def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], steps: Sequen
         page.line(f"answered by: {figures.other_models(endpoint)}")
     page.line(f"tokens: {figures.tokens(endpoint['tokens'])}")
     if endpoint["metrics"] is None:
+        page.blank()
         page.table(figures.STEP_HEAD, figures.step_rows(name, steps))
         return
     page.line(f"throughput: {figures.throughput(endpoint['throughput'])}")
@@ -134,11 +135,13 @@ def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], steps: Sequen
 def _metrics(page: _Page, metrics: Mapping[str, Any]) -> None:
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
         rows = [(metric.label, *cells) for metric, cells in figures.rows(metrics, rates=rates)]
+        page.blank()
         page.table((title, "n", *figures.shown(rates=rates)), rows)
 
 
 def _tasks(page: _Page, by_task: Mapping[str, Any]) -> None:
     if by_task:
+        page.blank()
         page.table(("by task", *figures.SLICE_HEAD), figures.slice_rows(by_task))
     if any(found["thin"] for found in by_task.values()):
         page.line(figures.THIN_NOTE, "dim")

@@ -1,0 +1,307 @@
+"""The installed command in a folder of its own, and endpoints for it to measure.
+
+Every process of a command carries a mark in its environment, by which the whole family is found again, however it was
+started: `Cli.family` sees what outlives a run, and `Cli.end` leaves nothing behind.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from latbench.sim.options import Options, command
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT / "../shared"
+LATBENCH = Path(sys.executable).with_name("latbench")
+MARK = "LATBENCH_TEST_MARK"
+FAST = Options(ttft_ns=2_000_000, itl_ns=500_000, jitter=0.1, slowdown=0.0, prefill_rate=1e9, slots=256)
+PROMPTS = (
+    {"id": "alpha", "task": "generation", "language": "python", "prompt": "Write a function that adds.", "tags": ["x"]},
+    {"id": "beta", "task": "review", "language": "go", "prompt": "Review this: x := 1"},
+    {"id": "gamma", "task": "search", "language": "rust", "prompt": "Where is the sum computed?"},
+    {"id": "delta", "task": "completion", "language": "python", "prompt": "def total(xs):\n    return"},
+)
+
+
+def wait_until(condition: Callable[[], Any], limit_s: float = 60.0) -> Any:  # noqa: ANN401
+    """The first true value of `condition`, asked again and again; fails after `limit_s`."""
+    until = time.monotonic() + limit_s
+    pause = threading.Event()
+    while not (found := condition()):
+        assert time.monotonic() < until, "waited in vain"
+        pause.wait(0.02)
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def members(mark: str) -> list[int]:
+    """The processes that live and carry the mark. A zombie carries none."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The one JSON document on standard output, read strictly."""
+        found: dict[str, Any] = json.loads(self.out, parse_constant=_no_constant)
+        return found
+
+
+def _no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is not JSON")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that runs."""
+
+    process: "subprocess.Popen[bytes]"
+    out: Path
+    err: Path
+
+    def wait(self, limit_s: float = 90.0) -> Done:
+        code = self.process.wait(limit_s)
+        return Done(code, self.out.read_text(), self.err.read_text())
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+
+@dataclass
+class Cli:
+    """Starts commands in `cwd`; what they print is kept in `scratch`."""
+
+    cwd: Path
+    scratch: Path
+    mark: str = field(default_factory=lambda: secrets.token_hex(8))
+    _started: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    def start(self, *args: str | Path, env: Mapping[str, str] | None = None, program: tuple[str, ...] = ()) -> Command:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("LATBENCH_", "NO_COLOR"))}
+        number = len(self._started)
+        out, err = self.scratch / f"{number}.out", self.scratch / f"{number}.err"
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                [*(program or (str(LATBENCH),)), *map(str, args)],
+                cwd=self.cwd,
+                env=clean | {MARK: self.mark} | dict(env or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        self._started.append(process)
+        return Command(process, out, err)
+
+    def run(self, *args: str | Path, env: Mapping[str, str] | None = None, program: tuple[str, ...] = ()) -> Done:
+        return self.start(*args, env=env, program=program).wait()
+
+    def family(self) -> list[int]:
+        return members(self.mark)
+
+    def end(self) -> None:
+        """Kill whatever is left."""
+        for process in self._started:
+            process.kill()
+            process.wait()
+        for pid in self.family():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.cwd / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def prompts(self) -> Path:
+        """A few prompts of one's own, as JSONL."""
+        return self.write("own.jsonl", "".join(json.dumps(prompt) + "\n" for prompt in PROMPTS))
+
+    def scenario(self, name: str = "mine.yaml", **keys: Any) -> Path:  # noqa: ANN401
+        """A scenario file (JSON is YAML); what is not given is small and quick."""
+        self.prompts()
+        there = "../own.jsonl" if "/" in name else "own.jsonl"
+        data = {"name": "mine", "version": "1", "prompts": {"path": there}, "output": {"max_tokens": 8}}
+        return self.write(name, json.dumps(data | keys, indent=1))
+
+    def rows(self, sql: str, *values: object, store: str = "latbench.db") -> list[tuple[Any, ...]]:
+        """What the store says to a question; nothing while it is not there yet."""
+        path = self.cwd / store
+        if not path.exists():
+            return []
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as connection:
+            try:
+                return connection.execute(sql, values).fetchall()
+            except sqlite3.OperationalError as fault:
+                if "no such table" in str(fault):
+                    return []
+                raise
+
+
+def one_off(url: str, requests: int, concurrency: int, *more: str | Path) -> list[str | Path]:
+    """`run` against a URL with prompts that the test has written."""
+    flags = ["--url", url, "--model", "m", "--requests", requests, "--concurrency", concurrency, "--max-tokens", 8]
+    return ["run", *map(str, flags), "--prompts", "own.jsonl", "--json", *more]
+
+
+def closes(summary: Mapping[str, Any]) -> bool:
+    """Conservation: planned is the sum of all outcomes, over all endpoints."""
+    validity = summary["validity"]
+    outcomes = [sum(endpoint["outcomes"].values()) for endpoint in summary["endpoints"].values()]
+    codes = [reason["code"] for reason in validity["reasons"]]
+    return validity["planned"] == sum(outcomes) and "conservation" not in codes
+
+
+# --- endpoints --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Served:
+    """An endpoint in a process of its own."""
+
+    process: "subprocess.Popen[str]"
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def get(self, path: str, method: str = "GET") -> Any:  # noqa: ANN401
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    def stats(self) -> dict[str, Any]:
+        """What the simulated endpoint has counted."""
+        found: dict[str, Any] = self.get("/sim/stats")
+        return found
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def simulated(options: Options = FAST, env: Mapping[str, str] | None = None) -> Iterator[Served]:
+    line = command(options)
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            assert said.startswith("latbench sim: http://127.0.0.1:")
+            yield Served(process, int(said.rsplit(":", 1)[1].split("/")[0]))
+        finally:
+            process.kill()
+
+
+def why_no_oracle() -> str:
+    """Why the oracle cannot be built here; empty if it can."""
+    if not (SHARED / "oracle/oracle.c").is_file():
+        return "../shared/oracle is not beside this checkout"
+    return "" if shutil.which("cc") else "there is no C compiler (cc)"
+
+
+def build_oracle(folder: Path) -> Path:
+    program = folder / "oracle"
+    source = SHARED / "oracle/oracle.c"
+    subprocess.run(["cc", "-O2", "-w", "-o", str(program), str(source), "-lm"], check=True, timeout=100)
+    return program
+
+
+@contextmanager
+def oracle(program: Path, *options: str) -> Iterator[Served]:
+    port = free_port()
+    line = [str(program), "--port", str(port), *options]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline() == f"oracle: http://127.0.0.1:{port}\n"
+            yield Served(process, port)
+        finally:
+            process.kill()
+
+
+@dataclass
+class Scripted:
+    """A server in this process that answers every request alike, and keeps what it was sent."""
+
+    url: str
+    requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+
+@contextmanager
+def scripted(status: int, body: str, kind: str = "application/json") -> Iterator[Scripted]:
+    found = Scripted("")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers["content-length"]))
+            found.requests.append(({name.lower(): value for name, value in self.headers.items()}, sent))
+            data = body.encode()
+            self.send_response(status)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Be quiet."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that goes away is no error."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        found.url = f"http://127.0.0.1:{server.server_port}/v1"
+        try:
+            yield found
+        finally:
+            server.shutdown()
+            thread.join()
