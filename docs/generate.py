@@ -24,9 +24,9 @@ def cli_page() -> str:
         "",
         MADE_BY,
         "",
-        "Results go to standard output, everything else to standard error. An option can also be given by an environment "
-        "variable named after its verb and itself, `LATBENCH_RUN_MAX_TOKENS` for the `--max-tokens` of `latbench run`. "
-        "A flag beats a variable, a variable beats the scenario file.",
+        "Results go to standard output, everything else to standard error. An option can also be given by an "
+        "environment variable named after its verb and itself, `LATBENCH_RUN_MAX_TOKENS` for the `--max-tokens` of "
+        "`latbench run`. A flag beats a variable, a variable beats the scenario file.",
     ]
     for command in _commands(cli, context):
         lines += ["", *_section(*command)]
@@ -45,13 +45,15 @@ def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[clic
 
 
 def _section(command: click.Command, context: click.Context) -> list[str]:
-    # A context by itself makes no defaults known; the help records need none but the declared ones.
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     lines = [f"## {context.command_path}", "", f"    {usage}", "", *_paragraphs(command.help or "")]
-    options = [found for option in command.params if (found := option.get_help_record(context)) is not None]
-    if options:
-        lines += ["", *(f"- `{names}`{': ' if help_ else ''}{help_}" for names, help_ in options)]
-    return lines
+    records = (option.get_help_record(context) for option in command.params if isinstance(option, click.Option))
+    options = [_option(*record) for record in records if record is not None]  # None: a hidden one
+    return [*lines, "", *options] if options else lines
+
+
+def _option(names: str, meaning: str) -> str:
+    return f"- `{names.replace(' RANGE', '')}`: {' '.join(meaning.split())}"
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -69,8 +71,8 @@ def metrics_page() -> str:
         "",
         "Every metric is computed from the stamps of one `ok` request; other outcomes are counted and enter no metric. "
         "How and where the stamps are taken: [measurement.md](measurement.md). `n` is the number of output tokens. "
-        "Names without a suffix are service time, from `sent`; `_response` is the same from `due`, which equals it in a "
-        "closed loop.",
+        "Names without a suffix are service time, from `sent`; `_response` is the same from `due`, which equals it in "
+        "a closed loop.",
         "",
         *_table(
             ("name", "in `summary.json`", "unit", "meaning", "formula", "defined for"),

@@ -16,9 +16,9 @@ from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
+from latbench.cluster import locust_worker
 from latbench.cluster.children import end, start_engine
 from latbench.cluster.locust_master import Coordinator
-from latbench.cluster.locust_worker import Bridge, SlotUser
 from latbench.model.errors import UserError
 from latbench.report import text
 from latbench.run import Interrupted, Plan, Session
@@ -31,8 +31,8 @@ from latbench.store.sqlite import Store
 _FINISH_S = 5.0
 
 
-class EndpointUser(SlotUser):
-    """The user class that Locust finds in this file."""
+class EndpointUser(locust_worker.SlotUser):
+    """The user class that Locust finds in this file: the only one, or it would spawn some of each."""
 
 
 @events.init_command_line_parser.add_listener
@@ -59,7 +59,7 @@ def _init(environment: Environment, **_: object) -> None:
             sys.stderr.write(f"latbench: {fault}\n")
             sys.exit(fault.exit_code)
     if not isinstance(environment.runner, MasterRunner):
-        bridge = Bridge(environment, start_engine())
+        bridge = locust_worker.Bridge(environment, start_engine())
         environment.events.quit.add_listener(lambda **_: bridge.close())
 
 

@@ -23,7 +23,7 @@ from latbench.cluster.children import EngineProcess
 from latbench.cluster.locust_master import ClusterFailed, Coordinator
 from latbench.cluster.locust_run import LocustRun
 from latbench.metrics.recorder import LiveView, Recorder
-from latbench.model.errors import UserError
+from latbench.model.errors import ExitCode, UserError
 from latbench.model.frames import Job
 from latbench.model.request import Endpoint, Prompt
 from latbench.model.run import RunRecord, StepRecord
@@ -36,8 +36,6 @@ from latbench.scenario.prompts import PromptSet
 from latbench.scenario.schema import Step
 from latbench.store.manifest import REPORT, SCENARIO, SUMMARY, RunDirectory
 from latbench.store.sqlite import Store
-
-OK, INTERRUPTED, GUARD, INVALID = 0, 130, 96, 97
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Result:
     run_id: str
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C before anything was sent: there is nothing to keep."""
 
 
@@ -90,6 +88,7 @@ class Session:
     def begin(self) -> None:
         """Record that the run begins. Raises UserError where nothing can be written."""
         record = self.record
+        record.workers = self.coordinator.workers if self.coordinator is not None else record.workers
         self.directory = RunDirectory.create(Path("runs"), self.plan.out, record.started_at, record.name, record.id)
         self.directory.write_atomic(SCENARIO, msgspec.yaml.encode(record.scenario).decode())
         self.store.begin_run(record, self.plan.prompts.prompts)
@@ -187,10 +186,10 @@ class Session:
     def _exit_code(self, summary: dict[str, Any]) -> int:
         """The first that applies, in the order of the contract."""
         if self.interrupted:
-            return INTERRUPTED
+            return ExitCode.INTERRUPTED
         if self.record.stops:
-            return GUARD
-        return INVALID if summary["validity"]["verdict"] == "invalid" else OK
+            return ExitCode.GUARD
+        return ExitCode.INVALID if summary["validity"]["verdict"] == "invalid" else ExitCode.OK
 
 
 def measure(plan: Plan, engine: EngineProcess | None, watch: Callable[[LiveView], None]) -> Result:

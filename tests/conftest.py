@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from harness import FAST, Cli, Scripted, Served, build_oracle, oracle, scripted, simulated, why_no_oracle
 
-from latbench.sim.options import Options
-
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[Cli]:
@@ -63,9 +61,3 @@ def start_scripted() -> Iterator[Callable[..., Scripted]]:
     """Starts servers that answer every request alike."""
     with ExitStack() as stack:
         yield lambda *args, **kwargs: stack.enter_context(scripted(*args, **kwargs))
-
-
-@pytest.fixture
-def quick() -> Options:
-    """The options of the quick simulated endpoint, to be changed with `replace`."""
-    return FAST

@@ -6,7 +6,8 @@ from importlib import import_module
 import click
 
 from latbench import __version__
-from latbench.model.errors import UserError
+from latbench.model.errors import ExitCode, UserError
+from latbench.store.errors import StoreError
 
 _VERBS = {
     "run": "Measure: live progress, a summary, the store and a run directory.",
@@ -43,7 +44,13 @@ def cli() -> None:
 def main() -> None:
     """The console script. A user's mistake is one line and exit code 2, never a traceback."""
     try:
-        sys.exit(cli(prog_name="latbench", standalone_mode=True))
-    except UserError as fault:
+        sys.exit(cli(prog_name="latbench", standalone_mode=False))
+    except click.ClickException as fault:
+        fault.show()
+        sys.exit(fault.exit_code)
+    except (UserError, StoreError) as fault:
         click.echo(f"latbench: {fault}", err=True)
         sys.exit(fault.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("latbench: interrupted before anything was sent", err=True)
+        sys.exit(ExitCode.INTERRUPTED)

@@ -4,6 +4,7 @@ Children start before Locust is imported: that import takes a second, and patche
 """
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,7 @@ def run(
         raise UserError("--join: workers from elsewhere need an address to join: add --listen HOST:PORT")
     if workers + join < 1:
         raise UserError("--workers 0: nobody would send anything; add --join N or leave it out")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run has handlers of its own
     loaded = load_scenario(find_scenario(scenario, Path.cwd()), Flags(labels=labels, **flags))  # type: ignore[arg-type]
     check_environment(loaded, os.environ)
     prompts = load_prompts(loaded.scenario.prompts, loaded.prompts_base, loaded.where("prompts"))
@@ -87,14 +89,11 @@ def run(
     try:
         endpoints, sim = resolve_sim(loaded.endpoints())
         # Locust takes a second to import and patches the standard library: only now, while the children start.
-        from latbench.run import INTERRUPTED, Interrupted, Plan, measure
+        from latbench.run import Plan, measure
 
         plan = Plan(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join)
         with Progress(loaded.steps(), quiet=quiet) as progress:
             result = measure(plan, engine, progress.show)
-    except Interrupted:
-        click.echo("latbench: interrupted before anything was sent", err=True)
-        sys.exit(INTERRUPTED)
     finally:
         if engine is not None:
             engine.end(1.0)

@@ -145,6 +145,11 @@ class Coordinator:
         return self._step_index
 
     @property
+    def workers(self) -> int:
+        """How many workers have joined, lost ones included."""
+        return len(self._workers)
+
+    @property
     def in_flight(self) -> int:
         """Requests under way, as last reported."""
         return sum(worker.in_flight for worker in self._workers.values())
@@ -216,6 +221,7 @@ class Coordinator:
         if not _elastic(step):
             self._spawn(step.concurrency * len(self._guards))
         self._deal(self._places(step))
+        self._assigning = True
         for worker in self._live():
             self._tell(worker, Prepare(index, worker.slots))
         prepared = "connections were not opened in time"
@@ -252,8 +258,10 @@ class Coordinator:
             requests=step.requests,
         )
         self._last_done_ns = start_ns
-        self._assigning = True
         self._tell_all(go)
+        if _elastic(step):
+            for worker in self._live():
+                self._users(worker, worker.users)  # those that came between the dealing and the start
         self._await_finals(index)
         self._assigning = False
         measure_from = start_ns + step.warmup_ns

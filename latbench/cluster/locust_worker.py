@@ -16,7 +16,7 @@ from locust.rpc import Message
 
 from latbench.cluster.children import EngineProcess
 from latbench.cluster.merge import Outbox
-from latbench.model.frames import Ack, Batch, Bye, Lost, Unpacker, Users, decode_down, decode_up, encode
+from latbench.model.frames import Ack, Batch, Bye, Hello, Lost, Unpacker, Users, decode_down, decode_up, encode
 from latbench.model.sample import Outcome, Sample
 from latbench.scenario.tokens import count
 
@@ -95,6 +95,8 @@ class Bridge:
         report = decode_up(frame)
         if not isinstance(report, Batch):
             self._to_master(frame)
+            if isinstance(report, Hello) and self._users:
+                self._tell_users()  # to a master that knew nobody here, and took no notice when they came
             return
         for sample in report.samples:
             _count_tokens(sample)

@@ -57,6 +57,7 @@ class Dispatcher:
         self._next: dict[int, int] = {}
         self._step: Go | None = None
         self._stop_at_ns = 0
+        self._bug: BaseException | None = None
         self._draining = asyncio.Event()
         self._lease_until_ns = raw_ns() + LEASE_NS
         self._cpu_from = (time.process_time(), time.monotonic())
@@ -116,11 +117,15 @@ class Dispatcher:
         gc.freeze()
         gc.disable()
         background = [asyncio.create_task(task()) for task in (self._sweep, self._decode_ended, self._batches)]
+        for task in background:
+            task.add_done_callback(self._watch)
         await self._load(go, end_ns)
         await self._drain()
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        if self._bug is not None:
+            raise self._bug
         while self._ended:
             self._finish_one(raw_ns() + SLICE_NS)
             await asyncio.sleep(0)
@@ -144,6 +149,8 @@ class Dispatcher:
             if slot not in self._running:
                 self._start_slot(slot)
             await asyncio.sleep(0)  # its request leaves before the next one's `sent` is stamped
+        if end_ns is None and go.requests is None:
+            await self._draining.wait()  # slots come and go, perhaps all of them, until somebody says that it is over
         draining = asyncio.create_task(self._draining.wait())
         while self._running and not self._draining.is_set():
             left = None if end_ns is None else max(0.0, (end_ns - self._clock.now_ns()) / 1e9)
@@ -166,6 +173,13 @@ class Dispatcher:
         task = asyncio.create_task(self._slot(slot))
         self._running[slot] = task
         task.add_done_callback(lambda _: self._running.pop(slot, None))
+        task.add_done_callback(self._watch)
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        """A task that fails has met a bug of ours: the step ends, and `run_step` raises it."""
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            self._bug = bug
+            self._draining.set()
 
     async def _slot(self, slot: int) -> None:
         """The turns of one slot, as long as they may begin."""
@@ -248,9 +262,11 @@ class Dispatcher:
         limits = self._job.timeouts
         while True:
             await asyncio.sleep(SWEEP_S)
+            until = raw_ns() + SLICE_NS
             for exchange in list(self._active):
-                while not exchange.decode(raw_ns() + SLICE_NS):  # noqa: ASYNC110  let the loop read between slices
-                    await asyncio.sleep(0)
+                while not exchange.decode(until) or raw_ns() >= until:
+                    await asyncio.sleep(0)  # let the loop read between slices
+                    until = raw_ns() + SLICE_NS
                 if exchange not in self._active or not exchange.sent_ns:
                     continue
                 now = raw_ns()

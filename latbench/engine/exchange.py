@@ -193,7 +193,7 @@ class Exchange:
         body = b"".join(self.reads.data)
         self.reads.data.clear()
         try:
-            if not self.broken:
+            if not self.broken and self.verdict is None:
                 self.dialect.decode_plain(body, self.ended_ns or 0, self.answer)
         except DecodeError as fault:
             self.malformed = True

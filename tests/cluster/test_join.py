@@ -1,0 +1,74 @@
+"""Workers from elsewhere, and people who live in Locust."""
+
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from harness import ROOT, Cli, Served, closes, free_port, one_off, wait_until
+
+pytestmark = pytest.mark.timeout(110)
+
+LOCUST = str(Path(sys.executable).with_name("locust"))
+
+
+def test_a_worker_joins_and_ends_with_the_run(cli: Cli, endpoint: Served) -> None:
+    cli.prompts()
+    port = free_port()
+    master = cli.start(*one_off(endpoint.url, 40, 4, "--workers", "0", "--join", "1", "--listen", f"127.0.0.1:{port}"))
+    worker = cli.start("worker", "--master", f"127.0.0.1:{port}")
+    done = master.wait()
+    assert done.code == 0, done.err
+    assert closes(done.summary)
+    assert done.summary["validity"]["ok"] == endpoint.stats()["requests"] == 40
+    assert done.summary["run"]["workers"] == 1
+    ended = worker.wait()
+    assert (ended.code, ended.out) == (0, "")
+    wait_until(lambda: not cli.family(), 10.0)
+
+
+def test_a_worker_that_dies_makes_the_run_invalid(cli: Cli, endpoint: Served) -> None:
+    """Killed in the middle, with its engine: the run ends, says so, and keeps what came."""
+    cli.prompts()
+    port = free_port()
+    listen = f"127.0.0.1:{port}"
+    master = cli.start(*one_off(endpoint.url, 1_000_000, 2, "--workers", "0", "--join", "1", "--listen", listen))
+    worker = cli.start("worker", "--master", listen)
+    wait_until(lambda: cli.rows("SELECT 1 FROM samples LIMIT 1"))
+    worker.signal(signal.SIGKILL)
+    done = master.wait()
+    assert done.code == 97, done.err
+    assert "worker_lost" in [reason["code"] for reason in done.summary["validity"]["reasons"]]
+    assert done.summary["run"]["state"] == "partial"
+    assert done.summary["validity"]["ok"] > 0
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_locustfile(cli: Cli, endpoint: Served, processes: int) -> None:
+    line = ["-f", str(ROOT / "latbench/locustfile.py"), "--headless", "-u", "4", "-r", "100", "-t", "3s"]
+    endpoints = [{"name": "m", "api": "openai-chat", "base_url": "http://127.0.0.1:1/v1", "model": "m"}]
+    load = [{"shape": "closed", "concurrency": 1, "requests": 1}]
+    cli.scenario(endpoints=endpoints, load=load)
+    line += ["--latbench-scenario", "mine.yaml", "--latbench-url", endpoint.url, "--latbench-model", "m"]
+    line += ["--processes", str(processes)] if processes > 1 else []
+    done = cli.run(*line, program=(LOCUST,))
+    assert done.code == 0, done.err
+    assert done.out.startswith("verdict: valid\n")
+    (run,) = cli.rows("SELECT state FROM runs")
+    assert run == ("complete",)
+    counted = cli.rows("SELECT count(*) FROM samples WHERE outcome = 'ok'")[0][0]
+    assert counted == endpoint.stats()["requests"] > 0
+    row = re.search(rf"POST\s+m\s+{counted}\s+0\(0\.00%\)", done.err + done.out)
+    assert row, "Locust's own table shows the endpoint's requests"
+    assert len(cli.rows("SELECT DISTINCT worker FROM samples")) == processes
+    wait_until(lambda: not cli.family(), 10.0)
+
+
+def test_the_locustfile_says_in_one_line_what_is_wrong(cli: Cli) -> None:
+    line = ["-f", str(ROOT / "latbench/locustfile.py"), "--headless", "-u", "1", "-t", "3s"]
+    done = cli.run(*line, "--latbench-scenario", "nonsense", program=(LOCUST,))
+    assert done.code == 2
+    said = [line for line in done.err.splitlines() if line.startswith("latbench: ")]
+    assert said == ['latbench: no scenario "nonsense"; there are: code-assistant, quickstart']
+    assert "Traceback" not in done.err

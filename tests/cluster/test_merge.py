@@ -1,0 +1,112 @@
+"""Numbered batches: any order, any repetition, and complete only without a gap."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latbench.cluster.merge import Inbox, Outbox
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.randoms(use_true_random=False))
+def test_each_batch_is_taken_once_in_any_order(count: int, repeated: int, chance: random.Random) -> None:
+    arriving = [*range(1, count + 1), *(chance.randint(1, count) for _ in range(repeated))]
+    chance.shuffle(arriving)
+    inbox = Inbox()
+    taken = [number for number in arriving if inbox.accept(number)]
+    assert sorted(taken) == list(range(1, count + 1))
+    assert not any(inbox.accept(number) for number in range(1, count + 1))
+
+
+@given(st.integers(1, 30), st.randoms(use_true_random=False))
+def test_a_step_is_complete_exactly_when_nothing_up_to_its_final_batch_is_missing(
+    count: int, chance: random.Random
+) -> None:
+    final = chance.randint(1, count)
+    arriving = list(range(1, count + 1))
+    chance.shuffle(arriving)
+    inbox, there = Inbox(), set()
+    for number in arriving:
+        assert inbox.accept(number, 0 if number == final else None)
+        there.add(number)
+        assert inbox.complete(0) == (set(range(1, final + 1)) <= there)
+        assert not inbox.complete(1)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_several_steps_on_one_sequence(lengths: list[int], chance: random.Random) -> None:
+    finals = {sum(lengths[: step + 1]): step for step in range(len(lengths))}
+    arriving = list(range(1, sum(lengths) + 1))
+    chance.shuffle(arriving)
+    inbox, there = Inbox(), set()
+    for number in arriving:
+        inbox.accept(number, finals.get(number))
+        there.add(number)
+        for final, step in finals.items():
+            assert inbox.complete(step) == (set(range(1, final + 1)) <= there)
+
+
+def test_another_run_on_the_same_worker_needs_a_final_batch_of_its_own() -> None:
+    inbox = Inbox()
+    inbox.accept(1, 0)
+    assert inbox.complete(0)
+    inbox.forget_finals()
+    assert not inbox.complete(0)
+    inbox.accept(2, 0)
+    assert inbox.complete(0)
+
+
+@given(st.lists(st.sampled_from(["keep", "acknowledge", "due"]), max_size=60), st.randoms(use_true_random=False))
+def test_what_is_not_acknowledged_is_sent_again_when_it_is_old_enough(
+    actions: list[str], chance: random.Random
+) -> None:
+    """Against a model: when each batch that waits was last sent."""
+    outbox, model, now = Outbox(), {}, 100.0
+    for action in actions:
+        now += chance.random()
+        if action == "keep":
+            number = outbox.next_number()
+            outbox.keep(number, str(number).encode(), now)
+            model[number] = now
+        elif action == "acknowledge":
+            number = chance.randint(0, 70)  # unknown ones too
+            outbox.acknowledged(number)
+            model.pop(number, None)
+        else:
+            late = [number for number, sent in model.items() if now - sent >= 1.0]
+            assert outbox.due(now, 1.0) == [str(number).encode() for number in late]
+            model |= dict.fromkeys(late, now)
+        assert len(outbox) == len(model)
+
+
+def test_batches_are_numbered_from_one_without_a_gap() -> None:
+    outbox = Outbox()
+    assert [outbox.next_number() for _ in range(4)] == [1, 2, 3, 4]
+
+
+@given(st.integers(0, 2**32))
+def test_a_link_that_loses_a_third_both_ways_still_delivers_all_once(seed: int) -> None:
+    chance = random.Random(seed)
+    outbox, inbox = Outbox(), Inbox()
+    taken: list[int] = []
+
+    def carry(data: bytes) -> None:
+        number = int(data)
+        if chance.random() < 0.3:
+            return
+        if inbox.accept(number, 0 if number == 20 else None):
+            taken.append(number)
+        if chance.random() >= 0.3:
+            outbox.acknowledged(number)
+
+    for _ in range(20):
+        number = outbox.next_number()
+        outbox.keep(number, str(number).encode(), 0.0)
+        carry(str(number).encode())
+    now = 0.0
+    while len(outbox):
+        now += 1.0
+        for data in outbox.due(now, 1.0):
+            carry(data)
+    assert sorted(taken) == list(range(1, 21))
+    assert inbox.complete(0)
