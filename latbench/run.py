@@ -9,7 +9,7 @@ import platform
 import secrets
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import StringIO
@@ -20,7 +20,7 @@ import msgspec
 
 from latbench import __version__
 from latbench.cluster.children import EngineProcess
-from latbench.cluster.locust_master import ClusterFailed, Coordinator
+from latbench.cluster.locust_master import ClusterFailed, Coordinator, NotConnected
 from latbench.cluster.locust_run import LocustRun
 from latbench.metrics.recorder import LiveView, Recorder
 from latbench.model.errors import ExitCode, UserError
@@ -158,6 +158,8 @@ class Session:
         whole = False
         try:
             whole = coordinator.conduct(self.job, steps, self)
+        except NotConnected as fault:
+            raise UserError("\n".join(self._unreached(fault.failures))) from fault
         except ClusterFailed as fault:
             self.note("worker_lost", "invalid", str(fault))
         finally:
@@ -169,6 +171,14 @@ class Session:
                 self.store.update_run(self.record)
         if self.directory is None:
             raise Interrupted if self.interrupted else UserError(self.record.notes[-1]["advice"])
+
+    def _unreached(self, failures: dict[str, str]) -> Iterator[str]:
+        """One line an endpoint: where its address stands, and why it could not be reached."""
+        for index, endpoint in enumerate(self.plan.endpoints):
+            if endpoint.name in failures:
+                where = self.plan.loaded.where("endpoints", index, "base_url")
+                why = failures[endpoint.name]
+                yield f"{where}: endpoint {endpoint.name}: {why}; is the server up, and is this its address?"
 
     def finish(self) -> Result:
         """Judge, sum up, and write the run directory."""

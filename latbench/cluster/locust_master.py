@@ -85,7 +85,11 @@ class Sink(Protocol):
 
 
 class NotConnected(UserError):
-    """An endpoint could not be reached before the first request."""
+    """Endpoints could not be reached before the first request: why, by name."""
+
+    def __init__(self, failures: dict[str, str]) -> None:
+        super().__init__("; ".join(f"endpoint {name}: {why}" for name, why in failures.items()))
+        self.failures = failures
 
 
 class ClusterFailed(Exception):
@@ -113,11 +117,12 @@ class _Worker:
 class Coordinator:
     """One run's coordinator. `conduct` is the whole of it; the rest are views for the progress display."""
 
-    def __init__(self, environment: Environment, workers: int) -> None:
-        """`workers` is how many must join before a run can begin."""
+    def __init__(self, environment: Environment, workers: int, patience_s: float = JOIN_S) -> None:
+        """`workers` is how many must join, within `patience_s`, before a run can begin."""
         assert environment.runner is not None
         self._runner: Any = environment.runner
         self._wanted = workers
+        self._patience_s = patience_s
         self._clock_id = clock_id()
         self._origin_ns = time.monotonic_ns()
         self._sink: Sink | None = None
@@ -173,7 +178,7 @@ class Coordinator:
         ClusterFailed, or whatever the sink raised.
         """
         self._restart(sink)
-        self._until(lambda: len(self._workers) >= self._wanted, JOIN_S, "workers did not join")
+        self._until(lambda: len(self._workers) >= self._wanted, self._patience_s, "workers did not join")
         for worker in self._live():
             shared = worker.clock_id == self._clock_id != ""
             job = job_for(self._origin_ns if shared else None, self.now_ns())
@@ -228,7 +233,7 @@ class Coordinator:
         self._until(lambda: all(worker.prepared == index for worker in self._live()), CONNECT_S, prepared)
         failures = {name: why for worker in self._live() for name, why in worker.failures.items()}
         if failures and index == 0:
-            raise NotConnected("\n".join(f"endpoint {name}: {why}" for name, why in failures.items()))
+            raise NotConnected(failures)
         if self._stop is not None:
             return
         self._load(index, step)

@@ -12,9 +12,10 @@ import gevent
 from locust.env import Environment
 
 from latbench.cluster.children import EngineProcess, end, start_worker
-from latbench.cluster.locust_master import Coordinator
+from latbench.cluster.locust_master import JOIN_S, Coordinator
 from latbench.cluster.locust_worker import Bridge, SlotUser
 
+JOIN_FROM_ELSEWHERE_S = 600.0
 _WATCH_EVERY_S = 0.25
 _QUIET = ("locust", "gevent", "zmq")
 
@@ -46,7 +47,9 @@ class LocustRun:
 
     def coordinator(self) -> Coordinator:
         """The coordinator, with the workers on their way to it."""
-        coordinator = Coordinator(self._environment, self._workers + self._join)
+        coordinator = Coordinator(
+            self._environment, self._workers + self._join, JOIN_FROM_ELSEWHERE_S if self._join else JOIN_S
+        )
         if self._engine is not None:
             self._bridge = Bridge(self._environment, self._engine)
         elif self._listen is not None:

@@ -11,12 +11,10 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 
-import aiohttp
-
 from latbench.engine.bodies import Bodies
 from latbench.engine.clock import Clock, raw_ns
 from latbench.engine.exchange import SLICE_NS, Exchange
-from latbench.engine.transport import Transport
+from latbench.engine.transport import BROKEN, Transport, why_unreached
 from latbench.model.frames import Batch, Go, Job
 from latbench.model.sample import Outcome, Sample
 from latbench.plan.draw import Drawer, nonce
@@ -73,8 +71,8 @@ class Dispatcher:
             try:
                 for key, count in keys.items():
                     await self._transports[index][key].open(count)
-            except (aiohttp.ClientError, OSError) as fault:
-                failures[self._names[index]] = str(fault) or type(fault).__name__
+            except BROKEN as fault:
+                failures[self._names[index]] = why_unreached(fault)
         return failures
 
     def _route(self, slot: int) -> tuple[int, int]:

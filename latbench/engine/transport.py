@@ -12,6 +12,7 @@ timer for each chunk (a third more CPU).
 """
 
 import asyncio
+import os
 import ssl
 from array import array
 from collections.abc import Mapping
@@ -244,6 +245,15 @@ class PlainTransport:
     async def close(self) -> None:
         for session in self._sessions.values():
             await session.close()
+
+
+def why_unreached(fault: Exception) -> str:
+    """Why a connection could not be opened, in words of one line."""
+    if isinstance(fault, aiohttp.ClientConnectorError) and not isinstance(fault, aiohttp.ClientSSLError):
+        cause = fault.os_error
+        reason = os.strerror(cause.errno) if cause.errno is not None and cause.errno > 0 else str(cause)
+        return f"cannot connect to {fault.host}:{fault.port} ({reason.lower()})"
+    return str(fault).replace("\n", " ") or type(fault).__name__
 
 
 def _connection_trace() -> aiohttp.TraceConfig:
