@@ -101,6 +101,8 @@ class _Master:
         """The edge of this greenlet: a run that cannot begin stops Locust with one line."""
         runner = self._environment.runner
         assert runner is not None
+        if isinstance(runner, MasterRunner):
+            self._coordinator.expect(runner.worker_count)
         try:
             with Store(self._plan.store) as store:
                 session = Session(self._plan, store)

@@ -142,6 +142,10 @@ class Coordinator:
         self._runner.register_message(UP, self._on_message)
         self._greenlets = [gevent.spawn(self._pump), gevent.spawn(self._keep_leases)]
 
+    def expect(self, workers: int) -> None:
+        """So many workers are there by now: the next run begins when all their engines are up."""
+        self._wanted = max(self._wanted, workers)
+
     # --- views ----------------------------------------------------------------------------------------------------
 
     @property
@@ -331,9 +335,9 @@ class Coordinator:
             gevent.sleep(_LEASE_EVERY_S)
 
     def _until(self, condition: Callable[[], bool], limit_s: float, problem: str) -> None:
-        """Wait for a condition that messages bring about."""
+        """Wait for a condition that messages bring about, or for an interruption."""
         until = time.monotonic() + limit_s
-        while not condition():
+        while not condition() and self._stop is None:
             self._raise_fault()
             if time.monotonic() >= until:
                 raise ClusterFailed(f"{problem} within {limit_s:.0f} s")

@@ -249,9 +249,13 @@ class PlainTransport:
 
 def why_unreached(fault: Exception) -> str:
     """Why a connection could not be opened, in words of one line."""
+    if isinstance(fault, TimeoutError):
+        return "no connection within `timeouts.connect` (is it TLS where the other side expects it?)"
     if isinstance(fault, aiohttp.ClientConnectorError) and not isinstance(fault, aiohttp.ClientSSLError):
         cause = fault.os_error
-        reason = os.strerror(cause.errno) if cause.errno is not None and cause.errno > 0 else str(cause)
+        reason = (
+            os.strerror(cause.errno) if cause.errno is not None and cause.errno > 0 else cause.strerror or str(cause)
+        )
         return f"cannot connect to {fault.host}:{fault.port} ({reason.lower()})"
     return str(fault).replace("\n", " ") or type(fault).__name__
 

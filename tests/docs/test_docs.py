@@ -1,0 +1,360 @@
+"""The documents against what they describe: names, links, commands, examples, and the README's demo.
+
+A fenced block is preceded by a marker where more than its look is checked: `<!-- run: endpoint -->` is executed against
+a simulated endpoint in place of https://host/v1, `<!-- file: NAME -->` is written to that file first, `<!-- demo -->`
+is the demo's output. Commands in all other `sh` blocks are parsed.
+"""
+
+import ast
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+from latbench.cli.main import cli
+from latbench.model import frames
+from latbench.model.sample import Outcome, Sample
+from latbench.providers.base import Dialect
+from latbench.scenario import schema
+from latbench.scenario.loader import load_scenario
+from latbench.scenario.prompts import load_prompts
+from latbench.store.manifest import REPORT, SUMMARY
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "grafana" / "README.md", *(ROOT / "docs").rglob("*.md")]
+)
+ROOMS = "latbench|tests|docs|scenarios|benchmarks|grafana"
+SHORTER = {"60s": "1s", "--requests 400": "--requests 8", "--requests 100": "--requests 8"}
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block; `marker` is the comment on the line before it."""
+
+    language: str
+    marker: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(r"(?:^<!-- (.+?) -->\n)?^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len(found) * 2 == len(re.findall(r"^```", text, re.MULTILINE)), f"{page}: a fence without language or end"
+    return [Block(language, marker, body) for marker, language, body in found]
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def spans(page: Path) -> list[str]:
+    """What stands in backticks outside of fences."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def first_column(page: str, head: str) -> list[str]:
+    """The backticked names in the first column of the table whose head begins so."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rows = text[text.index(f"| {head} |") :].split("\n\n")[0].splitlines()[2:]
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def names_in(path: Path) -> set[str]:
+    """Functions, classes, constants, methods and fields of a module, as `name` or `Class.name`."""
+    found: set[str] = set()
+
+    def add(body: Sequence[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(prefix + node.name)
+                if isinstance(node, ast.ClassDef):
+                    add(node.body, f"{prefix}{node.name}.")
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                found.add(prefix + node.target.id)
+            elif isinstance(node, ast.Assign):
+                found.update(prefix + target.id for target in node.targets if isinstance(target, ast.Name))
+
+    add(ast.parse(path.read_text(encoding="utf-8")).body, "")
+    return found
+
+
+def missing_name(span: str) -> str | None:
+    """What a span names that is not there: a path, or `file.py:Name` in one."""
+    match = re.fullmatch(rf"((?:{ROOMS})/[\w./-]*?)(?::([\w.]+))?", span)
+    if match is None:
+        return None
+    path, name = ROOT / match[1], match[2]
+    if not path.exists():
+        return f"no such path: {span}"
+    return f"no such name: {span}" if name and name not in names_in(path) else None
+
+
+@each_page
+def test_paths_and_names_in_backticks_exist(page: Path) -> None:
+    assert [missing for span in spans(page) if (missing := missing_name(span))] == []
+
+
+def test_a_name_that_is_gone_is_found() -> None:
+    assert missing_name("latbench/engine/transport.py:StampedHandler.data_received") is None
+    assert missing_name("latbench/engine/transport.py:StampedHandler.data_recieved")
+    assert missing_name("latbench/engine/teleport.py")
+    assert sum(":" in span and missing_name(span) is None for page in PAGES for span in spans(page)) > 60
+
+
+@each_page
+def test_options_in_backticks_exist(page: Path) -> None:
+    known = {option for command in commands(cli) for found in command.params for option in found.opts}
+    known |= {"--help", "--version", "--require-hashes"}
+    named = {word for span in spans(page) for word in re.findall(r"^--[a-z-]+", span)}
+    assert named - known == set()
+
+
+def commands(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            assert found is not None
+            yield from commands(found)
+
+
+def test_every_message_outcome_and_stamp_is_described() -> None:
+    down = {struct.__name__ for struct in frames.Down.__args__}
+    up = {struct.__name__ for struct in frames.Up.__args__}
+    assert set(first_column("docs/how-it-works.md", "down: orders")) == down
+    assert set(first_column("docs/how-it-works.md", "up: reports")) == up
+    assert first_column("docs/measurement.md", "outcome") == [str(outcome) for outcome in Outcome]
+    stamps = {name for name in Sample.__struct_fields__ if name.endswith("_ns")} - {"wait_ns"}
+    assert set(first_column("docs/measurement.md", "stamp")) == stamps
+
+
+def test_every_part_of_a_dialect_is_described() -> None:
+    parts = [name.partition("(")[0] for name in first_column("docs/adding-a-provider.md", "part")]
+    assert parts == list(Dialect.__dataclass_fields__)
+
+
+def test_every_key_of_a_scenario_is_described() -> None:
+    text = (ROOT / "docs" / "scenario.md").read_text(encoding="utf-8")
+    top, endpoint, load = (re.findall(r"^\| `([\w.]+)`", part, re.M) for part in text.split("\n###")[:3])
+    nested = {"output": schema.OutputSettings, "timeouts": schema.TimeoutSettings}
+    keys = [
+        name
+        for key in schema.Scenario.model_fields
+        for name in ([f"{key}.{inner}" for inner in nested[key].model_fields] if key in nested else [key])
+    ]
+    assert [key for key in top if key not in ("duration", "size", "name", "variable") or key in keys] == keys
+    assert endpoint == list(schema.EndpointSettings.model_fields)
+    assert load == list(schema.LoadEntry.model_fields)
+
+
+# --- links ------------------------------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_links_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.is_relative_to(ROOT), target
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+@each_page
+def test_no_page_names_this_machine(page: Path) -> None:
+    assert not re.search(r"(?<![\w.])/(work|home|root|tmp|Users)/", page.read_text(encoding="utf-8"))
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def command_lines(text: str) -> Iterator[list[str]]:
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            yield words[: words.index(">")] if ">" in words else words
+
+
+def check_command(words: Sequence[str]) -> None:
+    """Raises click.UsageError, or fails, for a command line that cannot be right."""
+    program, *rest = words
+    if program == "latbench":
+        parse(cli, "latbench", rest, None)
+    elif program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert rest, "make what?"
+        assert set(rest) <= set(targets)
+    elif program == "locust":
+        assert (ROOT / rest[rest.index("-f") + 1]).is_file()
+        known = locust_help()
+        assert [word for word in rest if word.startswith("-") and not re.search(rf"{word}\b", known)] == []
+    else:
+        assert program == "export", f"{program}: a command that no test knows"
+
+
+def parse(command: click.Command, name: str, words: list[str], parent: click.Context | None) -> None:
+    """As click does it, without running the verb."""
+    if not isinstance(command, click.Group):
+        command.make_context(name, words, parent)
+        return
+    context = click.Context(command, info_name=name, parent=parent)
+    verb, found, rest = command.resolve_command(context, words)
+    assert found is not None
+    parse(found, str(verb), rest, context)
+
+
+@cache
+def locust_help() -> str:
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "latbench" / "locustfile.py"), "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@each_page
+def test_commands_in_sh_blocks_parse(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "sh":
+            for words in command_lines(block.text):
+                check_command(words)
+
+
+@each_page
+def test_verbs_in_backticks_exist(page: Path) -> None:
+    for span in spans(page):
+        if re.match(r"(latbench|make) [a-z-]", span):
+            try:
+                check_command(shlex.split(span))
+            except (click.MissingParameter, click.BadOptionUsage):
+                pass  # named, not shown whole
+
+
+@pytest.mark.parametrize(
+    "line", ["latbench run --rate 4/s", "latbench needle", "latbench runs rm x", "latbench run --workers many"]
+)
+def test_a_command_that_is_not_there_is_found(line: str) -> None:
+    with pytest.raises(click.UsageError):
+        check_command(shlex.split(line))
+
+
+def write_files(page: Path, folder: Path) -> None:
+    for block in blocks(page):
+        if block.marker.startswith("file: "):
+            path = folder / block.marker.removeprefix("file: ")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="there is no shell")
+def test_readme_commands_run(tmp_path: Path, sim_url: str, environment: dict[str, str]) -> None:
+    page = ROOT / "README.md"
+    write_files(page, tmp_path)
+    shown = [block.text for block in blocks(page) if block.marker == "run: endpoint"]
+    assert len(shown) >= 3
+    for text in shown:
+        assert "https://host/v1" in text
+        for long, short in {**SHORTER, "https://host/v1": sim_url}.items():
+            text = text.replace(long, short)
+        done = subprocess.run(
+            ["sh", "-euc", text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert "error rate 0.00 %" in done.stdout
+    for name in (SUMMARY, REPORT):
+        assert len(list(tmp_path.glob(f"runs/*/{name}"))) == len(shown)
+    assert (tmp_path / "samples.csv").read_text(encoding="utf-8").count("\n") == 1 + 8
+
+
+# --- examples ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_scenario_loads(tmp_path: Path) -> None:
+    write_files(ROOT / "docs" / "scenario.md", tmp_path)
+    loaded = load_scenario(tmp_path / "my-scenario.yaml")
+    assert [endpoint.name for endpoint in loaded.endpoints()] == ["acme-large", "local"]
+    assert [(step.concurrency, step.requests) for step in loaded.steps()] == [
+        (1, None),
+        (4, None),
+        (16, None),
+        (32, 1000),
+    ]
+    written = loaded.document.data
+    assert list(written) == list(schema.Scenario.model_fields)
+    assert list(written["endpoints"][0]) == list(schema.EndpointSettings.model_fields)
+
+
+def test_the_example_prompts_load(tmp_path: Path) -> None:
+    write_files(ROOT / "docs" / "scenario.md", tmp_path)
+    loaded = load_prompts(schema.PromptSettings(path="own"), tmp_path)
+    by_id = {prompt.id: prompt for prompt in loaded.prompts}
+    assert by_id.keys() == {"t-1", "t-2", "t-3", "t-4", "case-1", "cases-8", "question"}
+    case = by_id["case-1"]
+    assert (case.task, set(case.extra)) == ("review", {"category", "criteria", "reference_output"})
+    assert "def total(prices):" in case.messages[0].content
+    assert [message.role for message in by_id["t-2"].messages] == ["system", "user"]
+    assert by_id["t-2"].max_tokens == 64
+    assert len(by_id["t-3"].messages) == 3
+    assert "<CURSOR>" in by_id["t-4"].messages[0].content
+
+
+# --- the demo and the generated pages ---------------------------------------------------------------------------------
+
+
+def shape(report: str) -> list[str]:
+    """The lines of a report with figures, widths, wrapping and notes on small numbers taken out."""
+    text = re.sub(r"\n {4}", " ", report.strip())
+    text = re.sub(r"\d{8}T\d{6}Z|\d{4}-\d\d-\d\dT[\d:]+Z", "TIME", text)
+    text = re.sub(r"\b[0-9a-f]{10}\b", "ID", text).replace(" (thin)", "")
+    text = re.sub(r"n/a ≥[\d,]+|\d[\d,.]*", "0", text)
+    lines = [re.sub(r"[ ─]+", " ", line).strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith(("n/a ≥N", "thin:"))]
+
+
+def test_the_readme_shows_what_the_demo_prints(tmp_path: Path, environment: dict[str, str]) -> None:
+    (demo,) = [block.text for block in blocks(ROOT / "README.md") if block.marker == "demo"]
+    assert max(map(len, demo.splitlines())) <= 80
+    assert "ok 400; error rate 0.00 %" in demo
+    command = ["latbench", "run", "quickstart", "--requests", "40"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert shape(demo) == shape(done.stdout)
+
+
+def test_the_generated_pages_are_up_to_date(tmp_path: Path) -> None:
+    def generate(folder: Path, *arguments: str) -> tuple[int, str]:
+        command = [sys.executable, str(folder / "generate.py"), *arguments]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stderr
+
+    assert generate(ROOT / "docs", "--check") == (0, "")
+    shutil.copy(ROOT / "docs" / "generate.py", tmp_path)
+    code, message = generate(tmp_path, "--check")
+    assert code == 1
+    assert "docs/cli.md, docs/metrics.md" in message
+    assert not list(tmp_path.glob("*.md"))
+    assert generate(tmp_path) == (0, "")
+    for name in ("cli.md", "metrics.md"):
+        assert (tmp_path / name).read_bytes() == (ROOT / "docs" / name).read_bytes()
