@@ -170,7 +170,9 @@ class Session:
                 self.record.state = "complete" if complete else "partial"
                 self.store.update_run(self.record)
         if self.directory is None:
-            raise UserError(self.record.notes[-1]["advice"]) if self.record.notes and not self.interrupted else Interrupted
+            if self.interrupted or not self.record.notes:
+                raise Interrupted
+            raise UserError(self.record.notes[-1]["advice"])
 
     def _unreached(self, failures: dict[str, str]) -> Iterator[str]:
         """One line an endpoint: where its address stands, and why it could not be reached."""

@@ -40,4 +40,4 @@ def report(run: str, form: str, as_json: bool, store: Path) -> None:
         if form == "csv" and not as_json:
             csv_report.render(opened.samples(record.id), prompts_of(opened, record), sys.stdout)
         else:
-            show(summary_of(opened, record), (str(store),), as_json=as_json or form == "json")
+            show(summary_of(opened, record), (f"store {store}",), as_json=as_json or form == "json")

@@ -103,5 +103,5 @@ def run(
         if sim is not None:
             sim.terminate()
             end(sim, 2.0)
-    show(result.summary, (str(store), str(result.directory)), as_json=as_json)
+    show(result.summary, (f"store {store}", f"run directory {result.directory}"), as_json=as_json)
     sys.exit(result.exit_code)

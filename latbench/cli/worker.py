@@ -23,4 +23,9 @@ def worker(master: str, parent: int | None) -> None:
     # Locust takes a second to import and patches the standard library: only now, while the engine starts.
     from latbench.cluster.locust_join import join
 
-    sys.exit(join(host.strip("[]"), int(port), engine))
+    if parent is None:
+        click.echo(f"latbench worker: joining {master}", err=True)
+    code = join(host.strip("[]"), int(port), engine)
+    if parent is None:
+        click.echo(f"latbench worker: {'the master fell silent' if code else 'the run is over'}", err=True)
+    sys.exit(code)

@@ -7,6 +7,7 @@ stands between a chunk's arrival and its stamp. The stamp of an event is that of
 import hashlib
 from dataclasses import dataclass, field
 
+import aiohttp
 import numpy as np
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -84,7 +85,8 @@ class Exchange:
     def _fault(self, fault: Exception) -> None:
         self.broken = True
         self.problem = f"{type(fault).__name__}: {fault}"[:MESSAGE_CHARS].encode(errors="replace").decode()
-        self.malformed = isinstance(fault, HttpProcessingError)
+        # The exact type: aiohttp's public calls put what is not HTTP into it, and what a proxy refused into a subclass.
+        self.malformed = isinstance(fault, HttpProcessingError) or type(fault) is aiohttp.ClientResponseError
 
     @property
     def last_output_ns(self) -> int | None:

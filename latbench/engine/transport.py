@@ -128,6 +128,8 @@ class StampedHandler(ResponseHandler):
         if payload.is_eof():
             reads.end_ns = now
             self.reads = None
+        elif (fault := self.exception()) is not None and payload.exception() is None:
+            payload.set_exception(fault)  # broken framing: aiohttp leaves whoever awaits the body to wait for ever
 
 
 class StampedTransport:
@@ -361,6 +363,8 @@ def _judge(reads: Reads, pieces: tuple[bytes, ...], sent_at: list[int]) -> str:
     if tuple(reads.data) != pieces:
         got, sent = sum(map(len, reads.data)), sum(map(len, pieces))
         return f"{got} bytes in {len(reads.data)} reads came back, {sent} in {len(pieces)} were sent"
+    if len(reads.at_ns) != len(pieces):
+        return f"{len(reads.at_ns)} stamps for {len(pieces)} reads"
     stamps = [reads.headers_ns or 0, *reads.at_ns, reads.end_ns or 0]
     if stamps != sorted(stamps) or not sent_at[0] <= reads.at_ns[0] <= sent_at[1] <= reads.at_ns[1]:
         return "stamps are out of order"

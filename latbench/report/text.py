@@ -37,7 +37,7 @@ def clean(text: object) -> str:
 
 
 def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places: Sequence[str] = ()) -> None:
-    """Write the summary. `places` says where the store, the run directory and the summary are: the last line."""
+    """Write the summary. `places` says where the store and the run directory are: the last lines."""
     width = shutil.get_terminal_size((COLUMNS, 24)).columns if out.isatty() else COLUMNS
     page = _Page(width, color)
     _verdict(page, summary)
@@ -91,8 +91,9 @@ class _Page:
             self._console.print(Text(part, style))
 
     def place(self, places: Sequence[str]) -> None:
-        """Paths on one line that is not wrapped, so that they can be copied."""
-        self._console.print(Text(", ".join(clean(place) for place in places)), soft_wrap=True)
+        """One line a place, not wrapped, so that paths can be copied."""
+        for place in places:
+            self._console.print(Text(clean(place)), soft_wrap=True)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table without lines: the first column on the left, figures on the right."""

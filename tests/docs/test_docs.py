@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 
 from latbench.cli.main import cli
 from latbench.model import frames
+from latbench.model.errors import ExitCode
 from latbench.model.sample import Outcome, Sample
 from latbench.providers.base import Dialect
 from latbench.scenario import schema
@@ -144,6 +146,11 @@ def test_every_message_outcome_and_stamp_is_described() -> None:
     assert set(first_column("docs/measurement.md", "stamp")) == stamps
 
 
+def test_every_exit_code_is_described() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == set(ExitCode)
+
+
 def test_every_part_of_a_dialect_is_described() -> None:
     parts = [name.partition("(")[0] for name in first_column("docs/adding-a-provider.md", "part")]
     assert parts == list(Dialect.__dataclass_fields__)
@@ -151,16 +158,17 @@ def test_every_part_of_a_dialect_is_described() -> None:
 
 def test_every_key_of_a_scenario_is_described() -> None:
     text = (ROOT / "docs" / "scenario.md").read_text(encoding="utf-8")
-    top, endpoint, load = (re.findall(r"^\| `([\w.]+)`", part, re.M) for part in text.split("\n###")[:3])
+    parts = re.split(r"^##+ ", text, flags=re.MULTILINE)
+    described = {part.partition("\n")[0]: re.findall(r"^\| `([\w.]+)`", part, re.MULTILINE) for part in parts}
     nested = {"output": schema.OutputSettings, "timeouts": schema.TimeoutSettings}
     keys = [
         name
         for key in schema.Scenario.model_fields
         for name in ([f"{key}.{inner}" for inner in nested[key].model_fields] if key in nested else [key])
     ]
-    assert [key for key in top if key not in ("duration", "size", "name", "variable") or key in keys] == keys
-    assert endpoint == list(schema.EndpointSettings.model_fields)
-    assert load == list(schema.LoadEntry.model_fields)
+    assert described["Keys"] == keys
+    assert described["An endpoint"] == list(schema.EndpointSettings.model_fields)
+    assert set(described["Load"]) == set(schema.LoadEntry.model_fields)
 
 
 # --- links ------------------------------------------------------------------------------------------------------------
@@ -230,7 +238,8 @@ def parse(command: click.Command, name: str, words: list[str], parent: click.Con
 @cache
 def locust_help() -> str:
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "latbench" / "locustfile.py"), "--help"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    ours = (ROOT / "latbench" / "locustfile.py").read_text(encoding="utf-8")  # Locust's help leaves these out
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout + ours
 
 
 @each_page
@@ -245,10 +254,8 @@ def test_commands_in_sh_blocks_parse(page: Path) -> None:
 def test_verbs_in_backticks_exist(page: Path) -> None:
     for span in spans(page):
         if re.match(r"(latbench|make) [a-z-]", span):
-            try:
+            with suppress(click.MissingParameter, click.BadOptionUsage):  # named, not shown whole
                 check_command(shlex.split(span))
-            except (click.MissingParameter, click.BadOptionUsage):
-                pass  # named, not shown whole
 
 
 @pytest.mark.parametrize(
@@ -317,6 +324,13 @@ def test_the_example_prompts_load(tmp_path: Path) -> None:
     assert by_id["t-2"].max_tokens == 64
     assert len(by_id["t-3"].messages) == 3
     assert "<CURSOR>" in by_id["t-4"].messages[0].content
+
+
+def test_the_pack_is_as_large_as_the_pages_say() -> None:
+    manifest = (ROOT / "scenarios" / "code-mix" / "manifest.yaml").read_text(encoding="utf-8")
+    (count,) = re.findall(r"^  prompts: (\d+)$", manifest, re.MULTILINE)
+    for page in ("README.md", "CHANGELOG.md"):
+        assert set(re.findall(r"(\d+) prompts\b", (ROOT / page).read_text(encoding="utf-8"))) == {count}
 
 
 # --- the demo and the generated pages ---------------------------------------------------------------------------------
