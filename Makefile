@@ -2,8 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DEV := .venv/.ready-for-development
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest --quiet -n 2
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate \
+    --no-header --python-version 3.11 --upgrade --quiet
 
 .PHONY: install test test-all check fix sim demo bench docs pack lock
 
@@ -15,16 +18,20 @@ $(READY): requirements.lock pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $(READY)
 
+$(DEV): $(READY) requirements-dev.lock
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	touch $(DEV)
+
 demo: install  ## the simulated endpoint, the main job, the summary
 	$(BIN)/latbench run quickstart
 
-test: install  ## the fast tests
+test: $(DEV)  ## the fast tests
 	$(PYTEST) -m "not long"
 
-test-all: install  ## the long matrix, too
+test-all: $(DEV)  ## the long matrix, too
 	$(PYTEST) --cov --cov-report=term:skip-covered
 
-check: install  ## format, lint, types, import contracts, generated pages
+check: $(DEV)  ## format, lint, types, import contracts, generated pages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -32,7 +39,7 @@ check: install  ## format, lint, types, import contracts, generated pages
 	$(BIN)/python -m latbench.scenario.manifest --check scenarios/code-mix
 	$(BIN)/python docs/generate.py --check
 
-fix: install  ## what a machine can mend
+fix: $(DEV)  ## what a machine can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -42,7 +49,7 @@ sim: install  ## the simulated endpoint by itself
 bench: install  ## figures against the oracle, where it is beside the checkout; results in benchmarks/results/
 	$(BIN)/python benchmarks/accuracy.py
 
-docs: install  ## the generated pages
+docs: $(DEV)  ## the generated pages
 	$(BIN)/python docs/generate.py
 
 pack: install  ## counts and hashes of the prompt pack
@@ -50,5 +57,5 @@ pack: install  ## counts and hashes of the prompt pack
 
 lock: install  ## newer versions within the ranges; hashes, no host names
 	$(PIP) install uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url \
-	    --no-annotate --no-header --python-version 3.11 --upgrade --quiet --output-file requirements.lock
+	$(LOCK) --extra build --output-file requirements.lock
+	$(LOCK) --extra build --extra dev --output-file requirements-dev.lock

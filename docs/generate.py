@@ -27,6 +27,9 @@ def cli_page() -> str:
         "Results go to standard output, everything else to standard error. An option can also be given by an "
         "environment variable named after its verb and itself, `LATBENCH_RUN_MAX_TOKENS` for the `--max-tokens` of "
         "`latbench run`. A flag beats a variable, a variable beats the scenario file.",
+        "",
+        "Completion in the shell: put what `_LATBENCH_COMPLETE=bash_source latbench` prints (or `zsh_source`, "
+        "`fish_source`) into the shell's start-up file.",
     ]
     for command in _commands(cli, context):
         lines += ["", *_section(*command)]

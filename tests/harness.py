@@ -39,7 +39,7 @@ PROMPTS = (
 )
 
 
-def wait_until(condition: Callable[[], Any], limit_s: float = 60.0) -> Any:  # noqa: ANN401
+def wait_until(condition: Callable[[], Any], limit_s: float = 60.0) -> Any:
     """The first true value of `condition`, asked again and again; fails after `limit_s`."""
     until = time.monotonic() + limit_s
     pause = threading.Event()
@@ -154,7 +154,7 @@ class Cli:
         """A few prompts of one's own, as JSONL."""
         return self.write("own.jsonl", "".join(json.dumps(prompt) + "\n" for prompt in PROMPTS))
 
-    def scenario(self, name: str = "mine.yaml", **keys: Any) -> Path:  # noqa: ANN401
+    def scenario(self, name: str = "mine.yaml", **keys: Any) -> Path:
         """A scenario file (JSON is YAML); what is not given is small and quick."""
         self.prompts()
         there = "../own.jsonl" if "/" in name else "own.jsonl"
@@ -203,7 +203,7 @@ class Served:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def get(self, path: str, method: str = "GET") -> Any:  # noqa: ANN401
+    def get(self, path: str, method: str = "GET") -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path)

@@ -30,8 +30,14 @@ def show(summary: Mapping[str, Any], places: tuple[str, ...], *, as_json: bool) 
 
 @click.command()
 @click.argument("run", default="latest")
-@click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    *("--format", "form"),
+    type=click.Choice(["text", "json", "csv"]),
+    default="text",
+    show_default=True,
+    envvar="LATBENCH_REPORT_FORMAT",
+)
+@click.option(*("--json", "as_json"), is_flag=True, envvar="LATBENCH_REPORT_JSON", help="The same as --format json.")
 @store_option
 def report(run: str, form: str, as_json: bool, store: Path) -> None:
     """Print the report of RUN: an id, a unique prefix of one, or `latest`."""

@@ -55,10 +55,22 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str | 
 @click.option("--join", type=click.IntRange(0), default=0, help="Wait for this many `latbench worker`s from elsewhere.")
 @click.option("--listen", metavar="HOST:PORT", callback=_address, help="Where workers from elsewhere join.")
 @click.option("--window", metavar="NAME", help="Label the run with a time window, as peak.")
-@click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, callback=_labels, help="Label the run.")
+@click.option(
+    *("--label", "labels"),
+    metavar="KEY=VALUE",
+    multiple=True,
+    envvar="LATBENCH_RUN_LABEL",
+    callback=_labels,
+    help="Label the run.",
+)
 @click.option("--store", type=click.Path(path_type=Path), default="latbench.db", show_default=True, help="The store.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory itself (absent or empty).")
-@click.option("--json", "as_json", is_flag=True, help="Print summary.json and nothing else on standard output.")
+@click.option(
+    *("--json", "as_json"),
+    is_flag=True,
+    envvar="LATBENCH_RUN_JSON",
+    help="Print summary.json and nothing else on standard output.",
+)
 @click.option("--no-abort", is_flag=True, help="Do not stop an endpoint for its share of errors.")
 @click.option("--quiet", is_flag=True, help="No progress and no notices.")
 def run(

@@ -22,7 +22,7 @@ def runs() -> None:
 
 @runs.command("list")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, the newest first.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, envvar="LATBENCH_RUNS_LIST_JSON", help="As JSON.")
 @store_option
 def list_runs(limit: int, as_json: bool, store: Path) -> None:
     """List runs, the newest first."""

@@ -14,10 +14,10 @@ LEASE_LOST = 4
 
 def join(host: str, port: int, engine: EngineProcess) -> int:
     """Serve one run of the master at `host`:`port`. Returns 0, or 4 when the master fell silent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the master decides when to stop
     logging.getLogger("locust").setLevel(logging.ERROR)
     environment = Environment(user_classes=[SlotUser])
-    runner = environment.create_worker_runner(host, port)
+    runner = environment.create_worker_runner(host, port)  # waits for a master, up to five minutes
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the master decides when to stop
     bridge = Bridge(environment, engine)
     quitting = gevent.spawn(runner.greenlet.join)
     gevent.joinall([quitting, gevent.spawn(bridge.closed.wait)], count=1)

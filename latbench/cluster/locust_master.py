@@ -136,6 +136,7 @@ class Coordinator:
         self._guards: dict[str, EndpointGuard] = {}
         self._step: Step | None = None
         self._step_index = 0
+        self._loss = ""
         self._last_done_ns = 0
         self._assigning = False
         self._fault: BaseException | None = None
@@ -199,6 +200,7 @@ class Coordinator:
         self._origin_ns = time.monotonic_ns()
         self._sink = sink
         self._stop, self._finished, self._stopped = None, False, {}
+        self._step_index, self._loss = 0, ""
         for worker in self._workers.values():
             worker.inbox.forget_finals()
             worker.prepared, worker.planned, worker.failures, worker.cpu = -1, {}, {}, []
@@ -339,6 +341,8 @@ class Coordinator:
         until = time.monotonic() + limit_s
         while not condition() and self._stop is None:
             self._raise_fault()
+            if self._loss and (self._step_index == 0 or not self._live()):
+                raise ClusterFailed(self._loss)
             if time.monotonic() >= until:
                 raise ClusterFailed(f"{problem} within {limit_s:.0f} s")
             self._changed.clear()
@@ -436,7 +440,8 @@ class Coordinator:
         if not worker.lost:
             worker.lost = True
             worker.in_flight = 0
-            self._note("worker_lost", "invalid", f"worker {worker.id}: {reason}")
+            self._loss = f"worker {worker.id}: {reason}"
+            self._note("worker_lost", "invalid", self._loss)
 
     def _note(self, code: str, severity: str, message: str) -> None:
         """Keep a note for this run and, as it is true of a worker, for those that come after it."""

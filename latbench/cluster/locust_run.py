@@ -10,10 +10,12 @@ from typing import Self
 
 import gevent
 from locust.env import Environment
+from locust.exception import RPCError
 
 from latbench.cluster.children import EngineProcess, end, start_worker
 from latbench.cluster.locust_master import JOIN_S, Coordinator
 from latbench.cluster.locust_worker import Bridge, SlotUser
+from latbench.model.errors import UserError
 
 JOIN_FROM_ELSEWHERE_S = 600.0
 _WATCH_EVERY_S = 0.25
@@ -42,7 +44,13 @@ class LocustRun:
             self._environment.create_local_runner()
         else:
             self._listen = self._listen or ("127.0.0.1", _free_port())
-            self._environment.create_master_runner(*self._listen)
+            try:
+                self._environment.create_master_runner(*self._listen)
+            except RPCError as error:
+                host, port = self._listen
+                raise UserError(
+                    f"--listen {host}:{port}: cannot listen there; name a free address ({error})"
+                ) from error
         return self
 
     def coordinator(self) -> Coordinator:

@@ -8,7 +8,7 @@ import asyncio
 import gc
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
 from latbench.engine.bodies import Bodies
@@ -103,12 +103,18 @@ class Dispatcher:
         self._draining.set()
         self._end_all(Outcome.CANCELLED)
 
-    async def run_step(self, go: Go) -> None:
-        """Run one step to its end: load, drain, final batch."""
+    def run_step(self, go: Go) -> Coroutine[None, None, None]:
+        """Run one step to its end: load, drain, final batch.
+
+        A drain that is asked for after this call counts, also where the step has not begun to run yet.
+        """
+        self._draining.clear()
+        return self._run_step(go)
+
+    async def _run_step(self, go: Go) -> None:
         self._step = go
         self._planned.clear()
         self._next.clear()
-        self._draining.clear()
         end_ns = go.start_ns + go.warmup_ns + go.duration_ns if go.duration_ns is not None else None
         self._stop_at_ns = 2**62 if end_ns is None else end_ns
         gc.collect()

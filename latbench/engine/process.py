@@ -25,6 +25,7 @@ from latbench.engine.dispatch import Dispatcher
 from latbench.engine.transport import PlainTransport, StampedTransport, Target, Transport, self_test
 from latbench.model.errors import UserError
 from latbench.model.frames import (
+    Batch,
     Bye,
     Cancel,
     Down,
@@ -45,7 +46,13 @@ from latbench.model.frames import (
 )
 from latbench.model.lifeline import clock_id, die_with_parent
 from latbench.model.request import Endpoint
+from latbench.model.sample import Sample
 from latbench.providers.registry import DIALECTS
+
+_SAID_BY_ENDPOINTS = ("error_message", "error_code", "request_id", "model", "fingerprint", "finish_reason", "text")
+_SHORTEST_SECRET = 4  # what is shorter stands in ordinary words
+_TELLING_CHARS = 8  # by which the beginning of a secret is known
+_HIDDEN = "[secret]"
 
 
 class Engine(asyncio.Protocol):
@@ -58,6 +65,7 @@ class Engine(asyncio.Protocol):
         self._link: asyncio.WriteTransport | None = None
         self._dispatcher: Dispatcher | None = None
         self._transports: list[list[Transport]] = []
+        self._secrets: list[str] = []
         self._work: set[asyncio.Task[None]] = set()
         self.over = asyncio.Event()
 
@@ -74,6 +82,8 @@ class Engine(asyncio.Protocol):
             self._obey(decode_down(frame))
 
     def _report(self, message: Up) -> None:
+        if isinstance(message, Batch):
+            hide(message.samples, self._secrets)
         if self._link is not None:
             self._link.write(pack(message))
 
@@ -106,10 +116,11 @@ class Engine(asyncio.Protocol):
         try:
             connect_s = job.timeouts.connect_ns / 1e9
             all_targets = [targets(endpoint, connect_s, self._environ) for endpoint in job.endpoints]
+            self._transports = [[make(one) for one in of_endpoint] for of_endpoint in all_targets]
         except UserError as fault:
             self._report(Lost(str(fault)))
             return
-        self._transports = [[make(one) for one in of_endpoint] for of_endpoint in all_targets]
+        self._secrets = secrets_of(job.endpoints, self._environ)
         self._dispatcher = Dispatcher(job, clock, self._transports, self._report)
 
     async def _prepare(self, dispatcher: Dispatcher, step: int, slots: list[int]) -> None:
@@ -166,6 +177,36 @@ def targets(endpoint: Endpoint, connect_s: float, environ: dict[str, str]) -> li
         if any(ord(char) < 32 or ord(char) == 127 for char in name + value):
             raise UserError(f"endpoint {endpoint.name}: header {name}: a control character cannot stand in a header")
     return found
+
+
+def secrets_of(endpoints: list[Endpoint], environ: dict[str, str]) -> list[str]:
+    """The values that endpoints are sent from the environment, the longest first."""
+    names = chain.from_iterable((*endpoint.api_key_env, *endpoint.header_env.values()) for endpoint in endpoints)
+    values = {environ.get(name, "").strip() for name in names}
+    return sorted((value for value in values if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+
+def hide(samples: list[Sample], secrets: list[str]) -> None:
+    """Take secrets out of what an endpoint has said: some send the key back in their error message."""
+    for sample in samples:
+        for name in _SAID_BY_ENDPOINTS:
+            said = getattr(sample, name)
+            for secret in secrets if said else ():
+                said = _without(said, secret)
+                setattr(sample, name, said)
+
+
+def _without(said: str, secret: str) -> str:
+    """What begins as the secret does is taken out as far as it goes on like it: the end of capped words may cut it."""
+    start = secret[:_TELLING_CHARS]
+    at = said.find(start)
+    while at >= 0:
+        end = at + len(start)
+        while said[end : end + 1] and said[end] == secret[end - at : end - at + 1]:
+            end += 1
+        said = said[:at] + _HIDDEN + said[end:]
+        at = said.find(start, at + len(_HIDDEN))
+    return said
 
 
 def _secret(endpoint: str, variable: str, environ: dict[str, str]) -> str:

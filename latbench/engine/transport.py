@@ -16,6 +16,7 @@ import os
 import ssl
 from array import array
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from yarl import URL
 
 from latbench.engine.clock import raw_ns
+from latbench.model.errors import UserError
 
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What a transport raises when an exchange cannot be finished."""
@@ -287,8 +289,14 @@ def _connector(loop: asyncio.AbstractEventLoop, *, force_close: bool) -> aiohttp
 
 
 def _tls(target: Target) -> ssl.SSLContext | bool:
-    """Certificates are always verified; a private authority comes from `ca_file`."""
-    return ssl.create_default_context(cafile=target.ca_file) if target.ca_file else True
+    """Certificates are always verified; a private authority comes from `ca_file`.
+
+    Raises UserError where that file cannot be used on this machine.
+    """
+    try:
+        return ssl.create_default_context(cafile=target.ca_file) if target.ca_file else True
+    except OSError as fault:
+        raise UserError(f"ca_file {target.ca_file} cannot be used on this worker's machine: {fault}") from fault
 
 
 def _proxy(target: Target) -> URL | None:
@@ -323,19 +331,20 @@ async def self_test() -> str:
     first_seen = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n123")
-        sent_at.append(raw_ns())
-        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(first), first))
-        await writer.drain()
-        await first_seen.wait()
-        sent_at.append(raw_ns())
-        writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(second), second))
-        await writer.drain()
-        writer.close()
+        with closing(writer), suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n123")
+            sent_at.append(raw_ns())
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(first), first))
+            await writer.drain()
+            await first_seen.wait()
+            sent_at.append(raw_ns())
+            writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(second), second))
+            await writer.drain()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     transport: StampedTransport | None = None
+    posting: asyncio.Task[None] | None = None
     try:
         transport = StampedTransport(Target(URL(f"http://127.0.0.1:{port}/"), {}, 5.0))
         await transport.open(1)
@@ -350,6 +359,9 @@ async def self_test() -> str:
     except (AttributeError, TypeError, AssertionError, aiohttp.ClientError, OSError, TimeoutError) as fault:
         return f"{type(fault).__name__}: {fault}"
     finally:
+        first_seen.set()  # where the hooks have failed, the answer still waits for it, and `wait_closed` for the answer
+        if posting is not None:
+            posting.cancel()
         if transport is not None:
             await transport.close()
         server.close()

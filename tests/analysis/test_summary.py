@@ -155,7 +155,11 @@ def test_only_ok_of_the_measured_phase_enters_metrics_and_warmup_is_apart() -> N
     endpoint, validity = found["endpoints"]["fast"], found["validity"]
     assert endpoint["metrics"]["ttft_ms"]["max"] == 100.0
     assert {name: n for name, n in endpoint["outcomes"].items() if n} == {
-        **{"ok": 1, "truncated": 1, "dropped": 1, "cancelled": 1, "timeout": 1}
+        "ok": 1,
+        "truncated": 1,
+        "dropped": 1,
+        "cancelled": 1,
+        "timeout": 1,
     }
     assert endpoint["error_rate"] == 2 / 4
     assert validity["warmup"]["outcomes"]["ok"] == 1

@@ -9,12 +9,16 @@ from harness import FAST, Cli, Scripted, Served, closes, one_off, wait_until
 
 pytestmark = pytest.mark.timeout(110)
 
-REFUSED = '{"error": {"message": "Incorrect API key provided", "type": "invalid_request_error", "code": "invalid_api_key"}}'
-UNKNOWN = '{"error": {"message": "The model m does not exist", "type": "invalid_request_error", "code": "model_not_found"}}'
+REFUSED = (
+    '{"error": {"message": "Incorrect API key provided", "type": "invalid_request_error", "code": "invalid_api_key"}}'
+)
+UNKNOWN = (
+    '{"error": {"message": "The model m does not exist", "type": "invalid_request_error", "code": "model_not_found"}}'
+)
 BROKEN = '{"error": {"message": "The server had an error", "type": "server_error"}}'
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["2", pytest.param("1", marks=pytest.mark.long)])
 def test_an_endpoint_that_dies_in_the_middle(cli: Cli, start_sim: Callable[..., Served], workers: str) -> None:
     endpoint = start_sim(replace(FAST, itl_ns=5_000_000))
     cli.prompts()
@@ -28,10 +32,12 @@ def test_an_endpoint_that_dies_in_the_middle(cli: Cli, start_sim: Callable[..., 
     assert closes(summary)
     assert outcomes["ok"] > 0
     assert outcomes["connect_error"] > 0
-    assert set(name for name, count in outcomes.items() if count) <= {"ok", "connect_error", "truncated"}
+    assert {name for name, count in outcomes.items() if count} <= {"ok", "connect_error", "truncated"}
     assert summary["run"]["state"] == "partial"
     assert [stop["endpoint"] for stop in summary["run"]["stops"]] == ["m"]
-    assert dict(cli.rows("SELECT outcome, count(*) FROM samples GROUP BY 1")) == {k: n for k, n in outcomes.items() if n}
+    assert dict(cli.rows("SELECT outcome, count(*) FROM samples GROUP BY 1")) == {
+        k: n for k, n in outcomes.items() if n
+    }
     assert cli.rows("PRAGMA integrity_check") == [("ok",)]
     assert json.loads((cli.cwd / "out/summary.json").read_text()) == summary
 
@@ -40,7 +46,7 @@ def test_an_endpoint_that_dies_in_the_middle(cli: Cli, start_sim: Callable[..., 
     ("status", "body", "outcome", "said"),
     [(401, REFUSED, "auth_error", "credentials refused"), (404, UNKNOWN, "invalid_request", "model or path unknown")],
 )
-@pytest.mark.parametrize("more", [[], ["--no-abort"]])
+@pytest.mark.parametrize("more", [pytest.param([], marks=pytest.mark.long), ["--no-abort"]])
 def test_refusals_stop_an_endpoint_after_a_few_requests(
     cli: Cli, start_scripted: Callable[..., Scripted], status: int, body: str, outcome: str, said: str, more: list[str]
 ) -> None:

@@ -6,13 +6,15 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import FAST, Cli, Command, Served, closes, wait_until
+from harness import FAST, Cli, Command, Served, closes, free_port, wait_until
 
 pytestmark = pytest.mark.timeout(110)
 
+LONG = pytest.mark.long
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 
@@ -47,8 +49,10 @@ def _check_kept(cli: Cli, summary: dict[str, Any], sent: int) -> None:
     wait_until(lambda: not cli.family(), 10.0)
 
 
-@SIGNALS
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [(signal.SIGINT, 1), (signal.SIGTERM, 2), pytest.param(signal.SIGINT, 2, marks=LONG)],
+)
 def test_once_drains(cli: Cli, start_sim: Callable[..., Served], number: signal.Signals, workers: int) -> None:
     quick, slow = start_sim(), start_sim(replace(FAST, itl_ns=150_000_000))
     run = _start(cli, quick, slow, "--workers", str(workers))
@@ -107,20 +111,23 @@ def test_while_connections_are_opened(cli: Cli, number: signal.Signals) -> None:
 
 
 def test_while_workers_are_awaited(cli: Cli) -> None:
-    """Well before the minute that they have to join."""
+    """One has joined, another is awaited; well before the minute that they have to."""
     cli.prompts()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    run = cli.start("run", "--workers", "0", "--join", "1", "--listen", f"127.0.0.1:{port}", "--prompts", "own.jsonl")
-
-    def listens() -> bool:
-        with socket.socket() as caller:
-            return caller.connect_ex(("127.0.0.1", port)) == 0
-
-    wait_until(listens)
+    address = f"127.0.0.1:{free_port()}"
+    run = cli.start("run", "--workers", "0", "--join", "2", "--listen", address, "--prompts", "own.jsonl", "--quiet")
+    worker = cli.start("worker", "--master", address)
+    wait_until(lambda: len(cli.family()) >= 3)  # with its engine
+    wait_until(lambda: _talk(int(address.partition(":")[2])))
     run.signal(signal.SIGINT)
     _check_one_line(run)
+    assert worker.wait(30.0).out == ""
     _nothing_was_kept(cli)
+
+
+def _talk(port: int) -> bool:
+    """Whether somebody is connected to the port."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "01" for line in lines)
 
 
 @SIGNALS

@@ -1,4 +1,4 @@
-"""`latbench` with a link that loses batches and acknowledgements: `python lossy.py VERB …` in place of `latbench VERB …`.
+"""`latbench` with a link that loses batches and acknowledgements: `python lossy.py VERB …` for `latbench VERB …`.
 
 The share comes from LOSSY_SHARE, the seed from LOSSY_SEED; each loss adds a line to the file LOSSY_LOG.
 """

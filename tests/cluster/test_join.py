@@ -28,6 +28,15 @@ def test_a_worker_joins_and_ends_with_the_run(cli: Cli, endpoint: Served) -> Non
     wait_until(lambda: not cli.family(), 10.0)
 
 
+def test_a_worker_that_waits_for_a_master_can_be_interrupted(cli: Cli) -> None:
+    worker = cli.start("worker", "--master", f"127.0.0.1:{free_port()}")
+    wait_until(lambda: len(cli.family()) >= 2)
+    worker.signal(signal.SIGINT)
+    done = worker.wait(30.0)
+    assert (done.code, done.err.count("Traceback")) == (130, 0), done.err
+    wait_until(lambda: not cli.family(), 10.0)
+
+
 def test_a_worker_that_dies_makes_the_run_invalid(cli: Cli, endpoint: Served) -> None:
     """Killed in the middle, with its engine: the run ends, says so, and keeps what came."""
     cli.prompts()

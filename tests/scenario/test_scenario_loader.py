@@ -73,13 +73,13 @@ def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def load(text: str, **flags: Any) -> Loaded:  # noqa: ANN401 - any flag
+def load(text: str, **flags: Any) -> Loaded:
     path = Path.cwd() / "s.yaml"
     path.write_text(text, encoding="utf-8")
     return load_scenario(path, Flags(**flags))
 
 
-def refused(text: str, **flags: Any) -> list[str]:  # noqa: ANN401 - any flag
+def refused(text: str, **flags: Any) -> list[str]:
     with pytest.raises(UserError) as caught:
         load(text, **flags)
     return str(caught.value).splitlines()
@@ -283,7 +283,7 @@ def test_what_comes_with_us_loads(name: str) -> None:
 # --- flags ---
 
 
-def only_step(text: str, **flags: Any) -> Step:  # noqa: ANN401 - any flag
+def only_step(text: str, **flags: Any) -> Step:
     (step,) = load(text, **flags).steps()
     return step
 

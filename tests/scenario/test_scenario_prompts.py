@@ -74,11 +74,11 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def of_pack(**settings: Any) -> PromptSet:  # noqa: ANN401 - any setting
+def of_pack(**settings: Any) -> PromptSet:
     return load_prompts(PromptSettings.model_validate({"pack": "small"} | settings), Path.cwd(), "s.yaml:4: prompts")
 
 
-def own(path: str, **settings: Any) -> PromptSet:  # noqa: ANN401 - any setting
+def own(path: str, **settings: Any) -> PromptSet:
     return load_prompts(PromptSettings.model_validate({"path": path} | settings), Path.cwd(), "s.yaml:4: prompts")
 
 
@@ -337,8 +337,16 @@ def test_every_kind_of_file() -> None:
     write(Path("mine/h.csv"), "not, read")
     loaded = own("mine")
     assert {prompt.id: prompt.messages[0].content for prompt in loaded.prompts} == {
-        **{"7": "2", "a-1": "1", "b-3": "3", "b-4": "4", "c-2": "5", "d-1": "6", "d-3": "7", "e-1": "8"},
-        **{"f": "9 ````\n", "g": "10"},
+        "7": "2",
+        "a-1": "1",
+        "b-3": "3",
+        "b-4": "4",
+        "c-2": "5",
+        "d-1": "6",
+        "d-3": "7",
+        "e-1": "8",
+        "f": "9 ````\n",
+        "g": "10",
     }
     assert [prompt.id for prompt in loaded.prompts] == sorted(prompt.id for prompt in loaded.prompts)
     assert (loaded.name, loaded.weights) == ("mine", {"generation": 1.0})

@@ -24,13 +24,13 @@ from latbench.scenario.schema import (
 SECOND = 1_000_000_000
 
 
-def scenario(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any plain data
+def scenario(**changes: Any) -> dict[str, Any]:
     endpoint = {"name": "a", "api": "openai-chat", "base_url": "sim", "model": "m"}
     load = {"shape": "closed", "concurrency": 1, "requests": 5}
     return {"name": "x", "endpoints": [endpoint], "prompts": {"pack": "p"}, "load": load} | changes
 
 
-def endpoint(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any plain data
+def endpoint(**changes: Any) -> dict[str, Any]:
     return scenario(endpoints=[scenario()["endpoints"][0] | changes])
 
 

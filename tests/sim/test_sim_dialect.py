@@ -13,7 +13,7 @@ from latbench.sim.dialects import Ask, Refused, openai_chat
 MESSAGES = [{"role": "user", "content": "12345678"}]
 
 
-def _read(**fields: Any) -> Ask:  # noqa: ANN401  fields of a JSON body
+def _read(**fields: Any) -> Ask:
     return openai_chat.read(json.dumps({"model": "m", "messages": MESSAGES, **fields}).encode())
 
 

@@ -72,7 +72,7 @@ def test_durations(text: str, expected_ns: int) -> None:
     ],
 )
 def test_mistakes_are_refused_before_anything_starts(line: list[str], says: str) -> None:
-    def nothing(**_values: Any) -> None:  # noqa: ANN401  click's callback takes whatever was declared
+    def nothing(**_values: Any) -> None:
         raise AssertionError
 
     result = CliRunner().invoke(click.Command("sim", params=list(PARAMETERS), callback=nothing), line)

@@ -226,7 +226,7 @@ def test_usage_counts_what_was_sent_and_stats_agree(sim: Sim) -> None:
 def test_early_stops_and_ignore_eos(start: Callable[..., Sim]) -> None:
     sim = start(early_stop=0.5, itl_ns=0)
 
-    def asked(**fields: Any) -> tuple[int, str]:  # noqa: ANN401  fields of a JSON body
+    def asked(**fields: Any) -> tuple[int, str]:
         answer = json.loads(sim.chat({"model": "m", "messages": MESSAGES, "max_tokens": 100, **fields})[2])
         return answer["usage"]["completion_tokens"], answer["choices"][0]["finish_reason"]
 

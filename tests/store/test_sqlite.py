@@ -345,7 +345,7 @@ class Contended(sqlite3.Connection):
 
     refusals = 0
 
-    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:  # noqa: ANN401
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         if "WAL" in sql and self.refusals:
             self.refusals -= 1
             raise sqlite3.OperationalError("database is locked")

@@ -1,0 +1,395 @@
+"""Slots and their turns: how many, until when, and each accounted for: `Lab.step` checks conservation."""
+
+import asyncio
+import gc
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from engine_kit import MS, S, endpoint, job, lab, run, step, until
+from servers import CHUNKED, Call, answer_well, chunk, event, reply, serving
+
+from latbench.engine import dispatch
+from latbench.engine.clock import raw_ns
+from latbench.model.frames import Batch
+from latbench.model.sample import Outcome, Sample
+
+
+async def unhurried(call: Call) -> None:
+    await asyncio.sleep(0.01)
+    await answer_well(call)
+
+
+async def held(call: Call) -> None:
+    call.writer.write(CHUNKED)
+    await call.hold(chunk(event("a")))
+
+
+def due(samples: list[Sample]) -> list[int]:
+    return sorted(sample.due_ns for sample in samples)
+
+
+# --- how many --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("requests", "slots"), [(23, 5), (3, 8), (1, 1), (64, 8), (0, 3)])
+def test_a_step_by_requests_sends_exactly_those(requests: int, slots: int) -> None:
+    async def scenario() -> None:
+        async with serving(unhurried) as server:
+            ran = await step(job(endpoint(server.url)), requests, range(slots))
+            assert ran.outcomes() == ({"ok": requests} if requests else {})
+            assert ran.seqs() == list(range(requests))
+            assert len(server.calls) == requests
+            assert ran.planned == ({"e/measure": requests} if requests else {})
+            assert all(sample.slot == sample.seq % slots for sample in ran.samples)
+
+    run(scenario())
+
+
+def test_requests_are_counted_for_each_endpoint() -> None:
+    async def scenario() -> None:
+        async with serving(unhurried) as one, serving(unhurried) as other:
+            both = [endpoint(one.url, "a"), endpoint(other.url, "b")]
+            ran = await step(job(both), 23, range(10), stride=5)
+            assert (ran.seqs("a"), ran.seqs("b")) == (list(range(23)), list(range(23)))
+            assert (len(one.calls), len(other.calls)) == (23, 23)
+        by_seq = Counter((sample.seq, sample.prompt_id) for sample in ran.samples)
+        assert set(by_seq.values()) == {2}, "a sequence number draws the same prompt for every endpoint"
+        assert len({sample.nonce for sample in ran.samples}) == 46
+
+    run(scenario())
+
+
+def test_two_workers_send_what_one_sends() -> None:
+    async def scenario() -> None:
+        async with serving(answer_well) as server:
+            what = job(endpoint(server.url))
+            whole = await step(what, 23, range(5))
+            shares = await asyncio.gather(step(what, 23, [0, 3], stride=5), step(what, 23, [1, 2, 4], stride=5))
+        found = sorted((sample.seq, sample.prompt_id, sample.nonce) for share in shares for sample in share.samples)
+        assert found == sorted((sample.seq, sample.prompt_id, sample.nonce) for sample in whole.samples)
+        assert len(found) == 23
+
+    run(scenario())
+
+
+def test_step_after_step_on_one_dispatcher() -> None:
+    async def scenario() -> None:
+        async with serving(answer_well) as server, lab(job(endpoint(server.url))) as found:
+            for number in range(3):
+                ran = await found.step(range(2), requests=5, step=number)
+                assert ran.seqs() == list(range(5))
+                assert {sample.step for sample in ran.samples} == {batch.step for batch in ran.batches} == {number}
+                assert gc.isenabled()
+            assert server.connections == 2
+
+    run(scenario())
+
+
+# --- until when ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_begins_after_the_duration() -> None:
+    async def scenario() -> None:
+        async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
+            start = found.clock.now_ns()
+            ran = await found.step(range(3), start_ns=start, duration_ns=300 * MS)
+        assert ran.outcomes().keys() == {"ok"}, "what has begun is awaited"
+        assert all(start <= at < start + 300 * MS for at in due(ran.samples))
+        assert due(ran.samples)[-1] > start + 100 * MS, "and it goes on until about then"
+
+    run(scenario())
+
+
+def test_requests_and_duration_whichever_ends_first() -> None:
+    async def scenario() -> None:
+        async with serving(unhurried) as server:
+            few = await step(job(endpoint(server.url)), 4, duration_ns=60 * S)
+            assert few.seqs() == [0, 1, 2, 3]
+            many = await step(job(endpoint(server.url)), 100_000, duration_ns=200 * MS)
+            assert 0 < len(many.samples) < 100_000
+
+    run(scenario())
+
+
+def test_the_start_is_waited_for() -> None:
+    async def scenario() -> None:
+        async with serving(answer_well) as server, lab(job(endpoint(server.url))) as found:
+            start = found.clock.now_ns() + 200 * MS
+            ran = await found.step(range(4), requests=8, start_ns=start)
+        assert due(ran.samples)[0] >= start
+
+    run(scenario())
+
+
+def test_a_request_belongs_to_the_phase_in_which_it_was_due() -> None:
+    async def scenario() -> None:
+        async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
+            start = found.clock.now_ns()
+            ran = await found.step(range(2), start_ns=start, warmup_ns=200 * MS, duration_ns=200 * MS)
+        border = start + 200 * MS
+        assert all((sample.phase == "warmup") == (sample.due_ns < border) for sample in ran.samples)
+        assert ran.planned.keys() == {"e/warmup", "e/measure"}
+        assert all(at < border + 200 * MS for at in due(ran.samples))
+        straddling = [one for one in ran.samples if one.due_ns < border <= (one.done_ns or 0)]
+        assert {one.phase for one in straddling} <= {"warmup"}
+
+    run(scenario())
+
+
+def test_a_drain_awaits_what_is_in_flight() -> None:
+    async def scenario() -> None:
+        release = asyncio.Event()
+
+        async def script(call: Call) -> None:
+            await release.wait()
+            await answer_well(call)
+
+        async with serving(script) as server, lab(job(endpoint(server.url))) as found:
+            stepping = asyncio.create_task(found.step(range(3), requests=30))
+            await until(lambda: len(server.calls) == 3)
+            found.dispatcher.drain()
+            await until(lambda: found.during() == [])
+            release.set()
+            ran = await stepping
+        assert ran.outcomes() == {"ok": 3}
+
+    run(scenario())
+
+
+def test_a_cancel_ends_what_is_in_flight() -> None:
+    async def scenario() -> None:
+        async with serving(held) as server, lab(job(endpoint(server.url), drain_ns=600 * S)) as found:
+            stepping = asyncio.create_task(found.step(range(3), requests=30))
+            await until(lambda: len(server.calls) == 3)
+            found.dispatcher.cancel()
+            ran = await stepping
+        assert ran.outcomes() == {"cancelled": 3}
+
+    run(scenario())
+
+
+def test_a_cancel_after_a_drain_still_cancels() -> None:
+    async def scenario() -> None:
+        async with serving(held) as server, lab(job(endpoint(server.url), drain_ns=600 * S)) as found:
+            stepping = asyncio.create_task(found.step(range(2), requests=30))
+            await until(lambda: len(server.calls) == 2)
+            found.dispatcher.drain()
+            await asyncio.sleep(0)
+            found.dispatcher.cancel()
+            assert (await stepping).outcomes() == {"cancelled": 2}
+
+    run(scenario())
+
+
+def test_thinking_is_cut_short_by_the_drain() -> None:
+    """A think time of an hour, and the test ends."""
+
+    async def scenario() -> None:
+        async with serving(answer_well) as server, lab(job(endpoint(server.url))) as found:
+            stepping = asyncio.create_task(found.step(range(2), requests=30, think_ns=3600 * S))
+            await until(lambda: len(found.during()) == 2)
+            found.dispatcher.drain()
+            assert (await stepping).outcomes() == {"ok": 2}
+
+    run(scenario())
+
+
+def test_thinking_is_cut_short_by_the_end_of_the_step() -> None:
+    async def scenario() -> None:
+        async with serving(answer_well) as server:
+            ran = await step(job(endpoint(server.url)), 30, range(2), think_ns=3600 * S, duration_ns=200 * MS)
+        assert ran.outcomes() == {"ok": 2}
+
+    run(scenario())
+
+
+def test_a_slot_thinks_between_its_turns() -> None:
+    async def scenario() -> None:
+        async with serving(answer_well) as server:
+            ran = await step(job(endpoint(server.url)), 4, think_ns=50 * MS)
+        at = sorted(ran.samples, key=lambda one: one.seq)
+        assert all(other.due_ns - (one.done_ns or 0) >= 45 * MS for one, other in pairwise(at))
+
+    run(scenario())
+
+
+# --- who stops it ----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_lease_nothing_new_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "LEASE_NS", 200 * MS)
+
+    async def scenario() -> None:
+        async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
+            until_ns = raw_ns() + 200 * MS - found.clock.origin_ns
+            ran = await found.step(range(3), requests=1_000_000)
+        assert ran.outcomes().keys() == {"ok"}
+        assert all(at < until_ns for at in due(ran.samples))
+
+    run(scenario())
+
+
+def test_a_lease_that_is_renewed_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "LEASE_NS", 2 * S)
+
+    async def scenario() -> None:
+        async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
+            first_until_ns = raw_ns() + 2 * S - found.clock.origin_ns
+            stepping = asyncio.create_task(found.step([0], requests=1_000_000))
+            while raw_ns() - found.clock.origin_ns < first_until_ns + 200 * MS:
+                found.dispatcher.renew_lease()
+                await asyncio.sleep(0.05)
+            found.dispatcher.drain()
+            ran = await stepping
+        assert due(ran.samples)[-1] > first_until_ns
+
+    run(scenario())
+
+
+def test_a_stopped_endpoint_gets_nothing_new_and_the_other_goes_on() -> None:
+    async def scenario() -> None:
+        async with serving(unhurried) as one, serving(unhurried) as other:
+            what = job([endpoint(one.url, "a"), endpoint(other.url, "b")])
+            async with lab(what) as found:
+                stepping = asyncio.create_task(found.step(range(4), requests=60, stride=2))
+                await until(lambda: len(one.calls) >= 4)
+                found.dispatcher.stop_endpoint("a", "budget")
+                sent = len(one.calls)
+                found.dispatcher.stop_endpoint("a", "another reason")
+                ran = await stepping
+                assert ran.seqs("b") == list(range(60))
+                assert len(one.calls) <= sent + 2
+                assert len(ran.seqs("a")) == len(one.calls)
+                assert ran.stopped == {"a": "budget"}
+                later = await found.step(range(4), requests=5, stride=2, step=1)
+                assert (later.seqs("a"), later.seqs("b")) == ([], list(range(5)))
+
+    run(scenario())
+
+
+def test_refused_credentials_stop_the_endpoint() -> None:
+    async def scenario() -> None:
+        async with serving(lambda call: call.send(reply(401))) as server:
+            ran = await step(job(endpoint(server.url)), 100_000, range(2))
+        assert ran.outcomes().keys() == {"auth_error"}
+        assert 3 <= len(ran.samples) < 100_000
+        assert ran.stopped == {"e": "credentials refused (HTTP 401) 3 times in a row"}
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("abort", [True, False])
+def test_mostly_errors_stop_the_endpoint(abort: bool) -> None:
+    async def scenario() -> None:
+        async with serving(lambda call: call.send(reply(500))) as server:
+            ran = await step(job(endpoint(server.url), abort_on_errors=abort), 400 if not abort else 100_000, range(2))
+        if abort:
+            assert 20 <= len(ran.samples) < 100_000
+            assert ran.stopped.keys() == {"e"}
+        else:
+            assert (len(ran.samples), ran.stopped) == (400, {})
+
+    run(scenario())
+
+
+# --- slots come and go -----------------------------------------------------------------------------------------------
+
+
+def test_a_slot_that_is_taken_away_ends_after_its_turn() -> None:
+    async def scenario() -> None:
+        async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
+            stepping = asyncio.create_task(found.step(range(4), requests=100))
+            await until(lambda: len(server.calls) >= 12)
+            found.dispatcher.set_slots([0, 2])
+            sent = {slot: found.dispatcher._next[slot] for slot in (1, 3)}
+            ran = await stepping
+        kept = [seq for slot in (0, 2) for seq in range(slot, 100, 4)]
+        ended = [seq for slot in (1, 3) for seq in range(slot, sent[slot], 4)]
+        assert ran.seqs() == sorted(kept + ended)
+        assert ran.outcomes().keys() == {"ok"}
+
+    run(scenario())
+
+
+def test_a_slot_that_comes_starts_at_once_and_goes_on_where_it_was() -> None:
+    async def scenario() -> None:
+        async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
+            stepping = asyncio.create_task(found.step([0], requests=200, stride=4))
+            await until(lambda: len(server.calls) >= 3)
+            found.dispatcher.set_slots([0, 1, 3])
+            await until(lambda: {1, 3} <= found.dispatcher._next.keys())
+            found.dispatcher.set_slots([0])
+            await until(lambda: found.dispatcher._running.keys() == {0})
+            found.dispatcher.set_slots([0, 1, 2, 3])
+            ran = await stepping
+        assert ran.seqs() == list(range(200)), "no sequence number twice, none left out"
+
+    run(scenario())
+
+
+def test_slots_that_are_added_start_without_the_old_ones_ending() -> None:
+    async def scenario() -> None:
+        async with serving(held) as server, lab(job(endpoint(server.url))) as found:
+            stepping = asyncio.create_task(found.step([0], requests=10, stride=3))
+            await until(lambda: len(server.calls) == 1)
+            found.dispatcher.set_slots([0, 1, 2])
+            await until(lambda: len(server.calls) == 3)
+            found.dispatcher.cancel()
+            assert (await stepping).outcomes() == {"cancelled": 3}
+
+    run(scenario())
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def test_samples_travel_while_the_step_runs() -> None:
+    async def scenario() -> None:
+        async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
+            stepping = asyncio.create_task(found.step(range(3), requests=1_000_000))
+            await until(lambda: sum(bool(batch.samples) for batch in found.batches) >= 2)
+            found.dispatcher.drain()
+            ran = await stepping
+        early = [batch for batch in ran.batches if not batch.final]
+        assert all(batch.planned == {} and batch.in_flight <= 3 for batch in early)
+        assert any(batch.in_flight == 3 for batch in early)
+        assert all(batch.cpu is not None and batch.cpu >= 0 for batch in ran.batches)
+
+    run(scenario())
+
+
+def test_a_bug_of_ours_ends_the_step_and_is_raised() -> None:
+    async def scenario() -> None:
+        async with serving(answer_well) as server, lab(job(endpoint(server.url))) as found:
+
+            def broken(_: Batch) -> None:
+                raise ZeroDivisionError
+
+            found.dispatcher._send = broken
+            with pytest.raises(ZeroDivisionError):
+                await found.step(range(2), requests=1_000_000)
+
+    run(scenario())
+
+
+def test_an_outcome_is_text_in_a_sample() -> None:
+    async def scenario() -> None:
+        async with serving(answer_well) as server:
+            ran = await step(job(endpoint(server.url)))
+        assert ran.one.outcome == Outcome.OK == "ok"
+
+    run(scenario())
+
+
+def test_a_hundred_slots_leave_one_after_the_other() -> None:
+    async def scenario() -> None:
+        async with serving(answer_well) as server, lab(job(endpoint(server.url))) as found:
+            start = found.clock.now_ns()
+            ran = await found.step(range(100), requests=100, start_ns=start)
+        firsts = [sample.due_ns for sample in sorted(ran.samples, key=lambda one: one.slot)]
+        assert len(firsts) == 100
+        assert firsts == sorted(firsts)
+        assert all(at >= start + slot * MS for slot, at in enumerate(firsts)), "a millisecond apart, none early"
+
+    run(scenario())
