@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEV := .venv/.ready-for-development
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-PYTEST := $(BIN)/python -m pytest --quiet -n 2
+PYTEST := $(BIN)/python -m pytest --quiet --numprocesses 3 --dist worksteal
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate \
     --no-header --python-version 3.11 --upgrade --quiet
 

@@ -94,7 +94,7 @@ def run(
         raise UserError("--workers 0: nobody would send anything; add --join N or leave it out")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run has handlers of its own
     if listen is not None and not quiet:
-        click.echo(f"latbench: {join} workers join with `latbench worker --master {listen[0]}:{listen[1]}`; "
+        click.echo(f"latbench: workers join with `latbench worker --master {listen[0]}:{listen[1]}`; "
                    "whoever reaches that port can, so keep it within a network you trust", err=True)  # fmt: skip
     loaded = load_scenario(find_scenario(scenario, Path.cwd()), Flags(labels=labels, **flags))  # type: ignore[arg-type]
     check_environment(loaded, os.environ)

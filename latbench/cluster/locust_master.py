@@ -111,6 +111,8 @@ class _Worker:
     planned: dict[int, dict[str, int]] = field(default_factory=dict)
     cpu: list[float] = field(default_factory=list)
     heard_s: float = 0.0
+    reduced: str = ""
+    enlisted: bool = False
     lost: bool = False
 
 
@@ -126,7 +128,6 @@ class Coordinator:
         self._clock_id = clock_id()
         self._origin_ns = time.monotonic_ns()
         self._sink: Sink | None = None
-        self._notes: list[tuple[str, str, str]] = []
         self._workers: dict[str, _Worker] = {}
         self._inbox: Queue[tuple[str, bytes]] = Queue()
         self._changed = Event()
@@ -184,6 +185,10 @@ class Coordinator:
         """
         self._restart(sink)
         self._until(lambda: len(self._workers) >= self._wanted, self._patience_s, "workers did not join")
+        for worker in self._workers.values():
+            worker.enlisted = True
+            if worker.reduced:
+                sink.note("reduced_precision", "suspect", worker.reduced)
         for worker in self._live():
             shared = worker.clock_id == self._clock_id != ""
             job = job_for(self._origin_ns if shared else None, self.now_ns())
@@ -204,8 +209,7 @@ class Coordinator:
         for worker in self._workers.values():
             worker.inbox.forget_finals()
             worker.prepared, worker.planned, worker.failures, worker.cpu = -1, {}, {}, []
-        for code, severity, message in self._notes:
-            sink.note(code, severity, message)
+            worker.enlisted = False
 
     def _go_on(self) -> bool:
         """Whether an endpoint is left to send to."""
@@ -224,7 +228,7 @@ class Coordinator:
 
     def close(self) -> None:
         """Send the workers home and stop the greenlets."""
-        self._tell_all(Bye())
+        self._tell_everybody(Bye())
         gevent.killall(self._greenlets)
 
     def _run_step(self, index: int, step: Step) -> None:
@@ -322,7 +326,8 @@ class Coordinator:
     # --- talking --------------------------------------------------------------------------------------------------
 
     def _live(self) -> list[_Worker]:
-        return [worker for worker in self._workers.values() if not worker.lost]
+        """The workers of this run. One that joins while it is under way has to wait for the next."""
+        return [worker for worker in self._workers.values() if worker.enlisted and not worker.lost]
 
     def _tell(self, worker: _Worker, order: Down) -> None:
         self._runner.send_message(DOWN, encode(order), client_id=worker.id)
@@ -331,9 +336,14 @@ class Coordinator:
         for worker in self._live():
             self._tell(worker, order)
 
+    def _tell_everybody(self, order: Down) -> None:
+        for worker in list(self._workers.values()):
+            self._tell(worker, order)
+
     def _keep_leases(self) -> None:
+        """Leases go to those who wait for a run, too: without one a worker goes home."""
         while True:
-            self._tell_all(Lease())
+            self._tell_everybody(Lease())
             gevent.sleep(_LEASE_EVERY_S)
 
     def _until(self, condition: Callable[[], bool], limit_s: float, problem: str) -> None:
@@ -372,9 +382,7 @@ class Coordinator:
     def _take(self, sender: str, data: bytes) -> None:
         report = decode_up(data)
         if isinstance(report, Hello):
-            self._workers[sender] = _Worker(sender, report.clock_id, heard_s=time.monotonic())
-            if report.precision != "full":
-                self._note("reduced_precision", "suspect", report.why)
+            self._workers[sender] = _Worker(sender, report.clock_id, heard_s=time.monotonic(), reduced=report.why)
             return
         worker = self._workers.get(sender)
         if worker is None:
@@ -441,13 +449,8 @@ class Coordinator:
             worker.lost = True
             worker.in_flight = 0
             self._loss = f"worker {worker.id}: {reason}"
-            self._note("worker_lost", "invalid", self._loss)
-
-    def _note(self, code: str, severity: str, message: str) -> None:
-        """Keep a note for this run and, as it is true of a worker, for those that come after it."""
-        self._notes.append((code, severity, message))
-        if self._sink is not None:
-            self._sink.note(code, severity, message)
+            if worker.enlisted and self._sink is not None:
+                self._sink.note("worker_lost", "invalid", self._loss)
 
 
 def _elastic(step: Step) -> bool:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import cast
 
 import uvloop
-from yarl import URL
 
 from latbench import __version__
 from latbench.engine.clock import Clock
+from latbench.engine.credentials import hide, secrets_of, targets
 from latbench.engine.dispatch import Dispatcher
 from latbench.engine.transport import PlainTransport, StampedTransport, Target, Transport, self_test
 from latbench.model.errors import UserError
@@ -45,14 +45,6 @@ from latbench.model.frames import (
     pack,
 )
 from latbench.model.lifeline import clock_id, die_with_parent
-from latbench.model.request import Endpoint
-from latbench.model.sample import Sample
-from latbench.providers.registry import DIALECTS
-
-_SAID_BY_ENDPOINTS = ("error_message", "error_code", "request_id", "model", "fingerprint", "finish_reason", "text")
-_SHORTEST_SECRET = 4  # what is shorter stands in ordinary words
-_TELLING_CHARS = 8  # by which the beginning of a secret is known
-_HIDDEN = "[secret]"
 
 
 class Engine(asyncio.Protocol):
@@ -147,73 +139,6 @@ class Engine(asyncio.Protocol):
             await transport.close()
         if self._link is not None:
             self._link.close()
-
-
-def targets(endpoint: Endpoint, connect_s: float, environ: dict[str, str]) -> list[Target]:
-    """Where to send, one target for each key, with the secrets of this machine's environment put in.
-
-    Raises UserError where a variable is not set here, or holds what cannot stand in a header.
-    """
-    dialect = DIALECTS[endpoint.api]
-    request = dialect.build(endpoint, [], 1)
-    headers = dict(request.headers)
-    for name, value in endpoint.headers.items():
-        headers[name.lower()] = value
-    for name, variable in endpoint.header_env.items():
-        headers[name.lower()] = _secret(endpoint.name, variable, environ)
-    url = URL(endpoint.base_url.rstrip("/") + request.path, encoded=True)
-    keys = [dialect.auth(_secret(endpoint.name, variable, environ)) for variable in endpoint.api_key_env]
-    found = [
-        Target(
-            url,
-            headers | {name.lower(): value for name, value in key.items()},
-            connect_s,
-            endpoint.ca_file,
-            endpoint.proxy,
-        )
-        for key in keys or [{}]
-    ]
-    for name, value in chain.from_iterable(one.headers.items() for one in found):
-        if any(ord(char) < 32 or ord(char) == 127 for char in name + value):
-            raise UserError(f"endpoint {endpoint.name}: header {name}: a control character cannot stand in a header")
-    return found
-
-
-def secrets_of(endpoints: list[Endpoint], environ: dict[str, str]) -> list[str]:
-    """The values that endpoints are sent from the environment, the longest first."""
-    names = chain.from_iterable((*endpoint.api_key_env, *endpoint.header_env.values()) for endpoint in endpoints)
-    values = {environ.get(name, "").strip() for name in names}
-    return sorted((value for value in values if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)
-
-
-def hide(samples: list[Sample], secrets: list[str]) -> None:
-    """Take secrets out of what an endpoint has said: some send the key back in their error message."""
-    for sample in samples:
-        for name in _SAID_BY_ENDPOINTS:
-            said = getattr(sample, name)
-            for secret in secrets if said else ():
-                said = _without(said, secret)
-                setattr(sample, name, said)
-
-
-def _without(said: str, secret: str) -> str:
-    """What begins as the secret does is taken out as far as it goes on like it: the end of capped words may cut it."""
-    start = secret[:_TELLING_CHARS]
-    at = said.find(start)
-    while at >= 0:
-        end = at + len(start)
-        while said[end : end + 1] and said[end] == secret[end - at : end - at + 1]:
-            end += 1
-        said = said[:at] + _HIDDEN + said[end:]
-        at = said.find(start, at + len(_HIDDEN))
-    return said
-
-
-def _secret(endpoint: str, variable: str, environ: dict[str, str]) -> str:
-    value = environ.get(variable, "").strip()
-    if not value:
-        raise UserError(f"endpoint {endpoint}: the environment variable {variable} is not set on this worker's machine")
-    return value
 
 
 def _raise_file_limit() -> None:

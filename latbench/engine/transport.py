@@ -143,11 +143,15 @@ class StampedTransport:
         self._pool = _connector(loop, force_close=False)
         self._spare = _connector(loop, force_close=True)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=target.connect_s)
-        proxy = _proxy(target)
-        self._template = aiohttp.ClientRequest("POST", target.url, loop=loop, ssl=self._tls, proxy=proxy)
+        proxy, key = _proxy(target)
         absolute = proxy is not None and target.url.scheme == "http"
+        # aiohttp puts the host into these headers and makes them part of the pool's key: it has to stand there before.
+        tunnel = {"Host": _host(target.url), **key} if key and not absolute else None
+        self._template = aiohttp.ClientRequest(
+            "POST", target.url, loop=loop, ssl=self._tls, proxy=proxy, proxy_headers=tunnel
+        )
         where = str(target.url) if absolute else target.url.raw_path_qs
-        headers = {"host": _host(target.url), **target.headers}
+        headers = {"host": _host(target.url), **target.headers, **(key if absolute else {})}
         lines = [f"POST {where} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         self._head = ("\r\n".join(lines) + "\r\nContent-Length: ").encode("utf-8")
 
@@ -215,7 +219,10 @@ class PlainTransport:
             for fresh in (False, True)
         }
         self._tls = _tls(target)
-        self._proxy = _proxy(target)
+        self._proxy, key = _proxy(target)
+        tunnelled = target.url.scheme != "http"
+        self._tunnel = key if key and tunnelled else None
+        self._headers = target.headers if tunnelled else {**target.headers, **key}
 
     async def open(self, connections: int) -> None:
         """One connection is tried and closed again: the public calls cannot open ahead of use."""
@@ -232,10 +239,11 @@ class PlainTransport:
         async with self._sessions[fresh].post(
             target.url,
             data=body,
-            headers=target.headers,
+            headers=self._headers,
             allow_redirects=False,
             ssl=self._tls,
             proxy=self._proxy,
+            proxy_headers=self._tunnel,
             trace_request_ctx=reads,
         ) as response:
             reads.headers_ns = raw_ns()
@@ -299,14 +307,17 @@ def _tls(target: Target) -> ssl.SSLContext | bool:
         raise UserError(f"ca_file {target.ca_file} cannot be used on this worker's machine: {fault}") from fault
 
 
-def _proxy(target: Target) -> URL | None:
-    """The proxy to go through. The environment's is used only if the scenario says `proxy: env`."""
-    if target.proxy != "env":
-        return URL(target.proxy) if target.proxy else None
-    if target.url.host is None or proxy_bypass(target.url.host):
-        return None
-    found = getproxies().get(target.url.scheme)
-    return URL(found) if found else None
+def _proxy(target: Target) -> tuple[URL | None, dict[str, str]]:
+    """The proxy to go through, and the headers it wants. The environment's only where the scenario says `env`."""
+    found = target.proxy
+    if found == "env":
+        bypassed = target.url.host is None or proxy_bypass(target.url.host)
+        found = None if bypassed else getproxies().get(target.url.scheme)
+    if not found:
+        return None, {}
+    url = URL(found)
+    key = {"proxy-authorization": aiohttp.encode_basic_auth(url.user, url.password or "")} if url.user else {}
+    return url.with_user(None), key
 
 
 def _head(status: int, headers: Mapping[str, str]) -> Head:

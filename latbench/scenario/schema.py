@@ -43,6 +43,9 @@ _LONGEST_NS = 8_760 * _NS["h"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FRAMING_HEADERS = frozenset(
+    {"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"}
+)
 _SECRET_WORDS = frozenset(
     {"authorization", "auth", "key", "apikey", "token", "secret", "password", "cookie", "credential", "credentials"}
 )
@@ -251,6 +254,8 @@ class EndpointSettings(_Record):
         for name, value in headers.items():
             if not _HEADER.fullmatch(name):
                 problems.append(((name,), "not a header's name"))
+            elif name.lower() in _FRAMING_HEADERS:
+                problems.append(((name,), "latbench sets this header: it frames the request; leave it out"))
             elif isinstance(value, str) and _SECRET_WORDS & set(re.split(r"[-_.]", name.lower())):
                 problems.append(((name,), "a secret must not stand in the file; use {env: NAME}"))
         if problems:

@@ -51,7 +51,7 @@ def _check_kept(cli: Cli, summary: dict[str, Any], sent: int) -> None:
 
 @pytest.mark.parametrize(
     ("number", "workers"),
-    [(signal.SIGINT, 1), (signal.SIGTERM, 2), pytest.param(signal.SIGINT, 2, marks=LONG)],
+    [(signal.SIGINT, 1), pytest.param(signal.SIGTERM, 2, marks=LONG)],
 )
 def test_once_drains(cli: Cli, start_sim: Callable[..., Served], number: signal.Signals, workers: int) -> None:
     quick, slow = start_sim(), start_sim(replace(FAST, itl_ns=150_000_000))

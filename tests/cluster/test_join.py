@@ -53,7 +53,7 @@ def test_a_worker_that_dies_makes_the_run_invalid(cli: Cli, endpoint: Served) ->
     assert done.summary["validity"]["ok"] > 0
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_the_locustfile(cli: Cli, endpoint: Served, processes: int) -> None:
     line = ["-f", str(ROOT / "latbench/locustfile.py"), "--headless", "-u", "4", "-r", "100", "-t", "3s"]
     endpoints = [{"name": "m", "api": "openai-chat", "base_url": "http://127.0.0.1:1/v1", "model": "m"}]

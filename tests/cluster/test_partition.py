@@ -44,6 +44,7 @@ def test_same_seed_same_requests_on_any_number_of_workers(cli: Cli, endpoint: Se
     assert len(set.union(*nonces)) == 3 * REQUESTS, "no nonce opens a request of another run"
 
 
+@pytest.mark.long
 def test_more_workers_than_slots(cli: Cli, endpoint: Served) -> None:
     cli.prompts()
     done = cli.run(*one_off(endpoint.url, 6, 1, "--workers", "2"))

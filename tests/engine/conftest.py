@@ -3,13 +3,9 @@
 import subprocess
 
 import pytest
-from hypothesis import settings
 from servers import Certificate
 
 from latbench.engine.transport import PlainTransport, StampedTransport
-
-settings.register_profile("busy", deadline=None)
-settings.load_profile("busy")
 
 
 @pytest.fixture(params=[StampedTransport, PlainTransport], ids=["stamped", "plain"])

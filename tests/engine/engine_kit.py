@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import uvloop
 
 from latbench.engine.clock import Clock, raw_ns
+from latbench.engine.credentials import targets
 from latbench.engine.dispatch import Dispatcher
 from latbench.engine.exchange import Exchange
-from latbench.engine.process import targets
 from latbench.engine.transport import StampedTransport, Target, Transport
 from latbench.model.frames import Batch, Down, Go, Hello, Job, Prepare, Prepared, Unpacker, Up, decode_up, pack
 from latbench.model.request import Endpoint, Message, Prompt, Timeouts
@@ -66,7 +66,7 @@ def timeouts(connect: int = 5_000, first_output: int = 20_000, idle: int = 20_00
     return Timeouts(connect * MS, first_output * MS, idle * MS, total * MS)
 
 
-QUICK = timeouts(first_output=300, idle=300)
+QUICK = timeouts(first_output=400)
 
 
 def job(endpoints: Sequence[Endpoint] | Endpoint, **changes: Any) -> Job:

@@ -34,6 +34,11 @@ def test_the_nonce_stands_where_building_would_put_it(messages, body, stream) ->
     assert found == built(to, open_with(MARK, messages), 64)
 
 
+def test_a_prompt_that_holds_the_stand_in_is_left_as_it_is() -> None:
+    to, messages = endpoint("http://h/v1"), (Message("user", f"what is {bodies._STAND_IN}?"),)
+    assert Bodies(job(to, prompts=[prompt(messages)])).get(0, 0, MARK) == built(to, open_with(MARK, messages), 64)
+
+
 @given(MESSAGES)
 def test_a_warm_prompt_goes_out_as_it_is(messages) -> None:
     to = endpoint("http://h/v1")

@@ -25,6 +25,11 @@ async def held(call: Call) -> None:
     await call.hold(chunk(event("a")))
 
 
+def late(samples: list[Sample], end_ns: int) -> int:
+    """How many were due after the end: a slot looks at the clock right before, so that one of each may be."""
+    return sum(sample.due_ns >= end_ns for sample in samples)
+
+
 def due(samples: list[Sample]) -> list[int]:
     return sorted(sample.due_ns for sample in samples)
 
@@ -92,11 +97,11 @@ def test_step_after_step_on_one_dispatcher() -> None:
 def test_nothing_begins_after_the_duration() -> None:
     async def scenario() -> None:
         async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
-            start = found.clock.now_ns()
-            ran = await found.step(range(3), start_ns=start, duration_ns=300 * MS)
+            start = found.clock.now_ns() + 500 * MS
+            ran = await found.step(range(3), start_ns=start, duration_ns=500 * MS)
         assert ran.outcomes().keys() == {"ok"}, "what has begun is awaited"
-        assert all(start <= at < start + 300 * MS for at in due(ran.samples))
-        assert due(ran.samples)[-1] > start + 100 * MS, "and it goes on until about then"
+        assert due(ran.samples)[0] >= start
+        assert late(ran.samples, start + 500 * MS) <= 3
 
     run(scenario())
 
@@ -106,7 +111,7 @@ def test_requests_and_duration_whichever_ends_first() -> None:
         async with serving(unhurried) as server:
             few = await step(job(endpoint(server.url)), 4, duration_ns=60 * S)
             assert few.seqs() == [0, 1, 2, 3]
-            many = await step(job(endpoint(server.url)), 100_000, duration_ns=200 * MS)
+            many = await step(job(endpoint(server.url)), 100_000, duration_ns=S)
             assert 0 < len(many.samples) < 100_000
 
     run(scenario())
@@ -125,12 +130,14 @@ def test_the_start_is_waited_for() -> None:
 def test_a_request_belongs_to_the_phase_in_which_it_was_due() -> None:
     async def scenario() -> None:
         async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
-            start = found.clock.now_ns()
-            ran = await found.step(range(2), start_ns=start, warmup_ns=200 * MS, duration_ns=200 * MS)
-        border = start + 200 * MS
+            start = found.clock.now_ns() + 500 * MS
+            ran = await found.step(range(2), start_ns=start, warmup_ns=500 * MS, duration_ns=500 * MS)
+            warm = await found.step(range(2), requests=4, step=1, warmup_ns=3600 * S)
+        assert warm.planned == {"e/warmup": 4}
+        border = start + 500 * MS
         assert all((sample.phase == "warmup") == (sample.due_ns < border) for sample in ran.samples)
         assert ran.planned.keys() == {"e/warmup", "e/measure"}
-        assert all(at < border + 200 * MS for at in due(ran.samples))
+        assert late(ran.samples, border + 500 * MS) <= 2
         straddling = [one for one in ran.samples if one.due_ns < border <= (one.done_ns or 0)]
         assert {one.phase for one in straddling} <= {"warmup"}
 
@@ -198,7 +205,7 @@ def test_thinking_is_cut_short_by_the_drain() -> None:
 def test_thinking_is_cut_short_by_the_end_of_the_step() -> None:
     async def scenario() -> None:
         async with serving(answer_well) as server:
-            ran = await step(job(endpoint(server.url)), 30, range(2), think_ns=3600 * S, duration_ns=200 * MS)
+            ran = await step(job(endpoint(server.url)), 30, range(2), think_ns=3600 * S, duration_ns=S)
         assert ran.outcomes() == {"ok": 2}
 
     run(scenario())
@@ -218,14 +225,14 @@ def test_a_slot_thinks_between_its_turns() -> None:
 
 
 def test_without_a_lease_nothing_new_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "LEASE_NS", 200 * MS)
+    monkeypatch.setattr(dispatch, "LEASE_NS", S)
 
     async def scenario() -> None:
         async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
-            until_ns = raw_ns() + 200 * MS - found.clock.origin_ns
+            until_ns = raw_ns() + S - found.clock.origin_ns
             ran = await found.step(range(3), requests=1_000_000)
         assert ran.outcomes().keys() == {"ok"}
-        assert all(at < until_ns for at in due(ran.samples))
+        assert late(ran.samples, until_ns) <= 3
 
     run(scenario())
 

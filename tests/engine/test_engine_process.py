@@ -11,7 +11,8 @@ from servers import CHUNKED, LAST_CHUNK, Call, Certificate, answer_well, chunk, 
 
 from latbench import __version__
 from latbench.engine.clock import raw_ns
-from latbench.engine.process import hide, secrets_of, serve
+from latbench.engine.credentials import hide, secrets_of
+from latbench.engine.process import serve
 from latbench.engine.transport import StampedHandler
 from latbench.model.frames import Batch, Bye, Cancel, Drain, Hello, Lease, Lost, Prepare, Prepared, Slots, StopEndpoint
 from latbench.model.lifeline import clock_id

@@ -9,7 +9,7 @@ from engine_kit import Make, endpoint, job, run, step
 from servers import Call, answer_well, serving
 
 from latbench import __version__
-from latbench.engine.process import targets
+from latbench.engine.credentials import targets
 from latbench.model.errors import UserError
 
 

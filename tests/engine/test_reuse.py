@@ -186,9 +186,11 @@ def test_a_drain_between_the_attempts_still_gives_an_outcome() -> None:
             await call.hold()
 
     async def scenario() -> None:
-        async with serving(script) as server:
-            what = job(endpoint(server.url), drain_ns=50 * MS)
-            ran = await step(what, requests=5, duration_ns=300 * MS)
+        async with serving(script) as server, lab(job(endpoint(server.url), drain_ns=50 * MS)) as found:
+            stepping = asyncio.create_task(found.step([0], requests=5))
+            await until(lambda: len(server.calls) == 3)
+            found.dispatcher.drain()
+            ran = await stepping
         assert ran.outcomes() == {"ok": 1, "cancelled": 1}
         assert {sample.reconnects for sample in ran.samples if sample.outcome == "cancelled"} == {1}
 

@@ -146,6 +146,23 @@ def test_the_environment_may_exempt_a_host(make: Make, monkeypatch: pytest.Monke
     run(scenario())
 
 
+def test_a_proxy_that_wants_a_password_gets_it_and_the_endpoint_does_not(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with serving(answer_well) as proxy:
+            with_password = proxy.url.removesuffix("/v1").replace("http://", "http://someone:word@")
+            monkeypatch.setenv("http_proxy", with_password)
+            monkeypatch.setenv("HTTP_PROXY", with_password)
+            ran = await step(job(endpoint("http://model.invalid:8080/v1", proxy="env")), make=make)
+            assert ran.outcomes() == {"ok": 1}
+            (call,) = proxy.calls
+            assert call.header("proxy-authorization") == "Basic c29tZW9uZTp3b3Jk"
+            assert "someone" not in call.line
+
+    run(scenario())
+
+
 def test_env_without_a_proxy_in_it_goes_straight(make: Make) -> None:
     async def scenario() -> None:
         async with serving(answer_well) as server:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from harness import Cli, Served, closes
 
+LONG = pytest.mark.long
+
 pytestmark = pytest.mark.timeout(119)
 
 TOKENS = 24
@@ -54,7 +56,11 @@ def _run(
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"), LEGAL, ids=[" ".join([*o, *map(str, e)]) or "plain" for o, e in LEGAL]
+    ("options", "expected"),
+    [
+        pytest.param(o, e, id=" ".join([*o, *map(str, e)]) or "plain", marks=[] if at < 4 else LONG)
+        for at, (o, e) in enumerate(LEGAL)
+    ],
 )
 def test_legal_oddities_of_the_stream(
     cli: Cli, start_oracle: Callable[..., Served], options: list[str], expected: dict[str, Any]
@@ -83,7 +89,7 @@ def test_legal_oddities_of_the_stream(
         assert first / 1e6 >= 20
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=LONG)])
 def test_faults(cli: Cli, start_oracle: Callable[..., Served], tmp_path: Path, workers: str) -> None:
     """Each fault that the oracle wrote down has become its outcome, and nothing else has."""
     truth = tmp_path / "truth.csv"

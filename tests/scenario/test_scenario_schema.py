@@ -186,6 +186,8 @@ def test_what_is_not_a_header(value: object) -> None:
     assert list(found) == ["endpoints[0].headers.X-Team"]
     assert "s3 cret" not in str(found)
     assert "not a header's name" in problems(endpoint(headers={"X Team": "a"}))["endpoints[0].headers.X Team"]
+    framing = problems(endpoint(headers={"Content-Length": "3"}))
+    assert "frames the request" in framing["endpoints[0].headers.Content-Length"]
 
 
 @pytest.mark.parametrize(

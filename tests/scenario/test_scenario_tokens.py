@@ -110,6 +110,7 @@ def test_a_user_without_a_home_can_count(monkeypatch: pytest.MonkeyPatch) -> Non
         (gzip.compress(b"IQ== 0\n" * 999)[:30], "cannot be read"),
         (None, "cannot be read"),
     ],
+    ids=["other file", "not gzip", "cut", "absent"],  # the time stands in what gzip makes
 )
 @pytest.mark.usefixtures("_no_network")
 def test_what_does_not_match_is_never_used(
