@@ -82,6 +82,7 @@ class Session:
         self.directory: RunDirectory | None = None
         self.coordinator: Coordinator | None = None
         self.interrupted = False
+        self.over = False
 
     # --- the coordinator's sink -----------------------------------------------------------------------------------
 
@@ -148,6 +149,8 @@ class Session:
 
     def interrupt(self) -> None:
         """Ctrl-C or SIGTERM: once drains, twice cancels."""
+        if self.over:
+            return  # it is being summed up already
         self.interrupted = True
         if self.coordinator is not None:
             self.coordinator.interrupt()
@@ -163,6 +166,7 @@ class Session:
         except ClusterFailed as fault:
             self.note("worker_lost", "invalid", str(fault))
         finally:
+            self.over = True
             if self.directory is not None:
                 self.record.duration_s = coordinator.now_ns() / 1e9
                 self.record.engine["cpu"] = coordinator.engine_cpu
@@ -204,8 +208,8 @@ class Session:
         return ExitCode.INVALID if summary["validity"]["verdict"] == "invalid" else ExitCode.OK
 
 
-def measure(plan: Plan, engine: EngineProcess | None, watch: Callable[[LiveView], None]) -> Result:
-    """Run a plan to its end. `engine` is there for a run with one local worker; `watch` is shown a view now and then.
+def measure(plan: Plan, engine: EngineProcess | None, watch: Callable[[LiveView], None] | None) -> Result:
+    """Run a plan to its end. `engine` is there for a run with one local worker; `watch`, if any, is shown views.
 
     Raises UserError for what is found before the first request, Interrupted if there never was one.
     """
@@ -215,10 +219,10 @@ def measure(plan: Plan, engine: EngineProcess | None, watch: Callable[[LiveView]
             coordinator = cluster.coordinator()
             cluster.on_interrupt(session.interrupt)
             session.coordinator = coordinator
-            cluster.watch(lambda: watch(session.view()))
+            cluster.watch(lambda: watch(session.view()) if watch is not None else None)
             session.conduct(coordinator, plan.loaded.steps())
             coordinator.close()
-        return session.finish()
+            return session.finish()  # while Ctrl-C still means: drain, and write
 
 
 def _record(plan: Plan) -> RunRecord:

@@ -225,9 +225,19 @@ class _Summary:
         return {
             **_counts(cols, measured),
             "metrics": self._metrics(name, step, ok, member),
-            "throughput": _throughput(cols, rows, _window(step)),
+            "throughput": _throughput(cols, rows, self._own_window(name, step)),
             "cost": None,
         }
+
+    def _own_window(self, name: str, step: StepRecord) -> Window:
+        """The window of one endpoint: a step by requests ends for it with its own last answer, not a slower one's."""
+        from_ns, to_ns = _window(step)
+        if step.requests is None:
+            return from_ns, to_ns
+        cols = self.cols
+        own = self._of_endpoint(name) & (cols.step == step.index) & (cols.outcome == OK)
+        done = cols.done_ns[own]
+        return from_ns, min(to_ns, int(done.max()) + 1) if len(done) else to_ns
 
     def _metrics(self, name: str, step: StepRecord, ok: np.ndarray, member: np.ndarray) -> dict[str, Any]:
         """Every metric of the catalogue over `ok` rows; gaps are pooled over the groups that `member` marks."""

@@ -43,7 +43,9 @@ def reason(code: str, severity: str, value: Figure, limit: Figure, advice: str) 
 
 
 def _conservation(run: RunRecord, counts: Counts, planned: Mapping[tuple[str, str], int]) -> Sequence[dict[str, Any]]:
-    """Planned must equal the sum of all outcomes, exactly."""
+    """Planned must equal the sum of all outcomes, exactly. With a worker lost it cannot, and that is said already."""
+    if any(note.get("code") == "worker_lost" for note in run.notes):
+        return []
     found = []
     for key in sorted(planned):
         recorded = sum(counts.get(key, {}).values())

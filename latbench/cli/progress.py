@@ -32,6 +32,11 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
+    @property
+    def shown(self) -> bool:
+        """Whether anybody watches."""
+        return self._live is not None
+
     def show(self, view: LiveView) -> None:
         """Draw a view."""
         if self._live is not None:

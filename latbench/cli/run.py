@@ -108,7 +108,7 @@ def run(
 
         plan = Plan(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join)
         with Progress(loaded.steps(), quiet=quiet) as progress:
-            result = measure(plan, engine, progress.show)
+            result = measure(plan, engine, progress.show if progress.shown else None)
     finally:
         if engine is not None:
             engine.end(1.0)

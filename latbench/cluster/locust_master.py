@@ -11,7 +11,7 @@ It never computes a figure: samples go to the sink, which commits them before th
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import cycle, islice
 from typing import Any, Protocol
 
 import gevent
@@ -52,10 +52,10 @@ from latbench.scenario.schema import Step
 JOIN_S = 60.0
 SPAWN_S = 30.0
 CONNECT_S = 60.0
-SILENCE_S = 5.0
+SILENCE_S = 6.0
 ELASTIC_SLOTS = 1 << 16
 _LEASE_EVERY_S = 1.0
-_MARGIN_S = 10.0
+_OUR_OWN_STALL_S = 2.0
 _START_DELAY_NS = 100_000_000
 _USERS_A_SECOND = 1_000_000
 
@@ -113,6 +113,7 @@ class _Worker:
     heard_s: float = 0.0
     reduced: str = ""
     enlisted: bool = False
+    paused: bool = False
     lost: bool = False
 
 
@@ -133,6 +134,7 @@ class Coordinator:
         self._changed = Event()
         self._stop: Down | None = None
         self._finished = False
+        self._stopped_ns = 0
         self._stopped: dict[str, str] = {}
         self._guards: dict[str, EndpointGuard] = {}
         self._step: Step | None = None
@@ -140,6 +142,7 @@ class Coordinator:
         self._loss = ""
         self._last_done_ns = 0
         self._assigning = False
+        self._owners: dict[int, str] = {}
         self._fault: BaseException | None = None
         self._runner.register_message(UP, self._on_message)
         self._greenlets = [gevent.spawn(self._pump), gevent.spawn(self._keep_leases)]
@@ -205,11 +208,11 @@ class Coordinator:
         self._origin_ns = time.monotonic_ns()
         self._sink = sink
         self._stop, self._finished, self._stopped = None, False, {}
-        self._step_index, self._loss = 0, ""
+        self._step_index, self._loss, self._fault, self._assigning = 0, "", None, False
         for worker in self._workers.values():
             worker.inbox.forget_finals()
             worker.prepared, worker.planned, worker.failures, worker.cpu = -1, {}, {}, []
-            worker.enlisted = False
+            worker.enlisted = worker.paused = False
 
     def _go_on(self) -> bool:
         """Whether an endpoint is left to send to."""
@@ -217,6 +220,8 @@ class Coordinator:
 
     def interrupt(self) -> None:
         """The first call drains, the second cancels what is in flight."""
+        if self._stop is None:
+            self._stopped_ns = self.now_ns()
         self._stop = Drain() if self._stop is None else Cancel()
         self._tell_all(self._stop)
         self._changed.set()
@@ -252,7 +257,8 @@ class Coordinator:
         """Have Locust bring the number of its users to `users`, and wait until it has."""
         gevent.spawn(self._runner.start, users, _USERS_A_SECOND)
         spawned = f"Locust did not spawn {users} users"
-        self._until(lambda: sum(worker.users for worker in self._live()) == users, SPAWN_S, spawned)
+        # Locust spreads its users over late workers, too; they have no slots.
+        self._until(lambda: sum(worker.users for worker in self._workers.values()) == users, SPAWN_S, spawned)
 
     def _places(self, step: Step) -> int:
         """How many slots the step has room for, over all endpoints."""
@@ -274,6 +280,8 @@ class Coordinator:
         )
         self._last_done_ns = start_ns
         self._tell_all(go)
+        if self._stop is not None:  # it may have overtaken the start
+            self._tell_all(self._stop)
         if _elastic(step):
             for worker in self._live():
                 self._users(worker, worker.users)  # those that came between the dealing and the start
@@ -285,10 +293,14 @@ class Coordinator:
             measure_to = measure_from + step.duration_ns
         elif step.duration_ns is not None:
             measure_to = min(measure_to, measure_from + step.duration_ns)
+        if self._stop is not None:
+            measure_to = min(measure_to, self._stopped_ns)  # the drain after it is not load
         planned: dict[str, int] = {}
         for worker in self._workers.values():
             for key, count in worker.planned.get(index, {}).items():
                 planned[key] = planned.get(key, 0) + count
+        if step.requests is not None and step.duration_ns is None and self._stop is None:
+            self._check_count(step.requests, planned)
         record = StepRecord(
             index=index,
             shape=step.shape,
@@ -301,8 +313,21 @@ class Coordinator:
         )
         self._sink.step_over(record, planned)
 
+    def _check_count(self, requests: int, planned: dict[str, int]) -> None:
+        """A step by requests that nobody stopped has sent them all, or something went wrong that nobody noticed."""
+        assert self._sink is not None
+        for endpoint in self._guards.keys() - self._stopped.keys():
+            begun = sum(count for key, count in planned.items() if key.rpartition("/")[0] == endpoint)
+            if begun != requests:
+                self._sink.note("not_all_sent", "invalid", f"{endpoint}: {begun} of {requests} requests were begun")
+
     def _await_finals(self, index: int) -> None:
-        """Until every live worker's batches of the step have come without a gap. Silent workers are given up."""
+        """Until every live worker's batches of the step have come without a gap. Silent workers are given up.
+
+        A worker is silent only while this process listens: when it was stopped itself, or waited for the disk, what the
+        workers said meanwhile has still to be read.
+        """
+        looked = time.monotonic()
         while True:
             waiting = [worker for worker in self._live() if not worker.inbox.complete(index)]
             if not waiting:
@@ -311,6 +336,10 @@ class Coordinator:
             self._changed.wait(0.5)
             self._raise_fault()
             now = time.monotonic()
+            if now - looked > _OUR_OWN_STALL_S:
+                for worker in self._live():
+                    worker.heard_s = now
+            looked = now
             for worker in waiting:
                 if now - worker.heard_s > SILENCE_S and not worker.inbox.complete(index):
                     self._lose(worker, f"not heard of for {SILENCE_S:.0f} s")
@@ -318,10 +347,15 @@ class Coordinator:
             raise ClusterFailed("no worker is left")
 
     def _deal(self, slots: int) -> None:
-        """Deal the step's slots out, as many to a worker as it has users."""
+        """Deal the step's slots out, as many to a worker as it has users; what is left over goes round."""
         left = list(range(slots))
-        for worker in sorted(self._live(), key=lambda worker: worker.id):
+        workers = sorted(self._live(), key=lambda worker: worker.id)
+        for worker in workers:
             worker.slots, left = left[: worker.users], left[worker.users :]
+        if self._step is not None and not _elastic(self._step):
+            for slot, worker in zip(left, cycle(workers), strict=False):
+                worker.slots.append(slot)
+        self._owners = {slot: worker.id for worker in workers for slot in worker.slots}
 
     # --- talking --------------------------------------------------------------------------------------------------
 
@@ -338,7 +372,8 @@ class Coordinator:
 
     def _tell_everybody(self, order: Down) -> None:
         for worker in list(self._workers.values()):
-            self._tell(worker, order)
+            if not worker.lost:
+                self._tell(worker, order)
 
     def _keep_leases(self) -> None:
         """Leases go to those who wait for a run, too: without one a worker goes home."""
@@ -401,14 +436,18 @@ class Coordinator:
                 self._lose(worker, reason)
 
     def _users(self, worker: _Worker, count: int) -> None:
-        """Locust changed the users of a worker: within a step its slots follow."""
+        """Locust changed the users of a worker: within an elastic step its slots follow.
+
+        In any other step the slots are the plan, whatever becomes of the users. A slot never changes its worker: only
+        that one knows which sequence numbers it has used.
+        """
         worker.users = count
-        if not self._assigning or self._step is None:
+        if not self._assigning or not worker.enlisted or self._step is None or not _elastic(self._step):
             return
-        taken = {slot for other in self._live() if other is not worker for slot in other.slots}
         kept = worker.slots[:count]
-        free = (slot for slot in range(self._places(self._step)) if slot not in taken and slot not in kept)
-        worker.slots = kept + list(islice(free, count - len(kept)))
+        ours = (slot for slot in range(self._places(self._step)) if self._owners.get(slot, worker.id) == worker.id)
+        worker.slots = kept + list(islice((slot for slot in ours if slot not in kept), count - len(kept)))
+        self._owners.update(dict.fromkeys(worker.slots, worker.id))
         self._tell(worker, Slots(worker.slots))
 
     def _batch(self, worker: _Worker, batch: Batch) -> None:
@@ -419,10 +458,14 @@ class Coordinator:
             assert self._sink is not None
             self._sink.samples(batch.samples)
             worker.in_flight = batch.in_flight
+            if batch.paused and not worker.paused:
+                self._sink.note("worker_paused", "suspect", f"worker {worker.id} had no word from its master for 5 s")
+            worker.paused = worker.paused or batch.paused
             if batch.cpu is not None and batch.in_flight:
                 worker.cpu.append(batch.cpu)
-            if batch.final:
-                worker.planned[batch.step] = batch.planned
+            known = worker.planned.setdefault(batch.step, {})
+            for key, count in batch.planned.items():  # cumulative, and batches may come in any order
+                known[key] = max(count, known.get(key, 0))
             self._watch(batch)
         self._tell(worker, Ack(batch.number))
 
@@ -445,12 +488,20 @@ class Coordinator:
             self._tell_all(StopEndpoint(endpoint, reason))
 
     def _lose(self, worker: _Worker, reason: str) -> None:
+        """Give a worker up, and tell it so, should it still be able to hear."""
         if not worker.lost:
+            self._tell(worker, Cancel())
             worker.lost = True
             worker.in_flight = 0
             self._loss = f"worker {worker.id}: {reason}"
             if worker.enlisted and self._sink is not None:
                 self._sink.note("worker_lost", "invalid", self._loss)
+
+    def lose_local(self, reason: str) -> None:
+        """A process of ours that was to join has ended before it could."""
+        if not self._assigning:
+            self._loss = self._loss or reason
+            self._changed.set()
 
 
 def _elastic(step: Step) -> bool:

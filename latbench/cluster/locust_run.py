@@ -33,6 +33,7 @@ class LocustRun:
         self._listen = listen
         self._environment = Environment(user_classes=[SlotUser])
         self._bridge: Bridge | None = None
+        self._coordinator: Coordinator | None = None
         self._started: list[subprocess.Popen[bytes]] = []
         self._watching: gevent.Greenlet[..., None] | None = None
         self._handlers: list[gevent.signal_handler] = []
@@ -55,7 +56,7 @@ class LocustRun:
 
     def coordinator(self) -> Coordinator:
         """The coordinator, with the workers on their way to it."""
-        coordinator = Coordinator(
+        coordinator = self._coordinator = Coordinator(
             self._environment, self._workers + self._join, JOIN_FROM_ELSEWHERE_S if self._join else JOIN_S
         )
         if self._engine is not None:
@@ -74,6 +75,9 @@ class LocustRun:
         def watching() -> None:
             while True:
                 gevent.sleep(_WATCH_EVERY_S)
+                for worker in self._started:
+                    if (code := worker.poll()) is not None and self._coordinator is not None:
+                        self._coordinator.lose_local(f"a local worker ended with {code}")
                 look()
 
         self._watching = gevent.spawn(watching)
@@ -91,6 +95,10 @@ class LocustRun:
             end(worker, 2.0)
         for handler in self._handlers:
             handler.cancel()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(
+                number, signal.SIG_IGN
+            )  # all is written: what is left takes a moment, and leaves nobody behind
 
 
 def _free_port() -> int:

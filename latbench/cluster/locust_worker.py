@@ -74,6 +74,14 @@ class Bridge:
         assert environment.runner is not None
         environment.runner.register_message(DOWN, self._on_order)
         self._greenlets = [gevent.spawn(self._read_engine), gevent.spawn(self._look_after)]
+        for greenlet in self._greenlets:
+            greenlet.link_exception(self._failed)
+
+    def _failed(self, greenlet: "gevent.Greenlet[[], None]") -> None:
+        """The edge of this worker: what fails here ends it, and the run says why."""
+        fault = greenlet.exception
+        self._to_master(encode(Lost(f"the worker failed: {type(fault).__name__}: {fault}")))
+        self.closed.set()
 
     # --- from the engine ------------------------------------------------------------------------------------------
 

@@ -70,14 +70,15 @@ def hide(samples: list[Sample], secrets: list[str]) -> None:
 def _without(said: str, secret: str) -> str:
     """What begins as the secret does is taken out as far as it goes on like it: the end of capped words may cut it."""
     start = secret[:_TELLING_CHARS]
-    at = said.find(start)
+    kept: list[str] = []
+    begin, at = 0, said.find(start)
     while at >= 0:
         end = at + len(start)
-        while said[end : end + 1] and said[end] == secret[end - at : end - at + 1]:
+        while end < len(said) and end - at < len(secret) and said[end] == secret[end - at]:
             end += 1
-        said = said[:at] + _HIDDEN + said[end:]
-        at = said.find(start, at + len(_HIDDEN))
-    return said
+        kept += [said[begin:at], _HIDDEN]
+        begin, at = end, said.find(start, end)
+    return "".join([*kept, said[begin:]])
 
 
 def _secret(endpoint: str, variable: str, environ: dict[str, str]) -> str:

@@ -25,9 +25,10 @@ BATCH_S = 0.25
 SWEEP_S = 0.1
 LEASE_NS = 5_000_000_000
 FAILED_CONNECT_PAUSE_S = 0.05
+LEASE_LOOK_S = 0.05
 START_APART_NS = 1_000_000
 START_WITHIN_NS = 1_000_000_000
-_FULL_COLLECTION_EVERY = 40  # batches
+_FULL_COLLECTION_EVERY = 240  # batches: once a minute, because it holds the loop for milliseconds
 
 
 class Dispatcher:
@@ -44,7 +45,7 @@ class Dispatcher:
         self._names = [endpoint.name for endpoint in job.endpoints]
         self._drawer = Drawer(job.seed, job.prompts, job.weights)
         self._bodies = Bodies(job)
-        self._guards = {name: EndpointGuard(abort_on_errors=job.abort_on_errors) for name in self._names}
+        self._guards = {name: EndpointGuard(abort_on_errors=False) for name in self._names}
         self._stopped: dict[str, str] = {}
         self._live: set[int] = set()
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -56,6 +57,8 @@ class Dispatcher:
         self._step: Go | None = None
         self._stop_at_ns = 0
         self._bug: BaseException | None = None
+        self._paused = False
+        self._idle = asyncio.Event()
         self._draining = asyncio.Event()
         self._lease_until_ns = raw_ns() + LEASE_NS
         self._cpu_from = (time.process_time(), time.monotonic())
@@ -83,7 +86,7 @@ class Dispatcher:
     def set_slots(self, slots: list[int]) -> None:
         """The slots that live here now. One that has gone ends after its turn; in a step a new one starts at once."""
         self._live = set(slots)
-        if self._step is not None:
+        if self._step is not None and self._clock.now_ns() >= self._step.start_ns:
             self._start_slots()
 
     def renew_lease(self) -> None:
@@ -148,6 +151,7 @@ class Dispatcher:
         that again.
         """
         apart_ns = min(START_APART_NS, START_WITHIN_NS // (go.stride * len(self._names)))
+        await self._until(go.start_ns)
         for slot in sorted(self._live):
             await self._until(go.start_ns + slot * apart_ns)
             if slot not in self._running:
@@ -155,14 +159,14 @@ class Dispatcher:
             await asyncio.sleep(0)  # its request leaves before the next one's `sent` is stamped
         if end_ns is None and go.requests is None:
             await self._draining.wait()  # slots come and go, perhaps all of them, until somebody says that it is over
-        draining = asyncio.create_task(self._draining.wait())
-        while self._running and not self._draining.is_set():
-            left = None if end_ns is None else max(0.0, (end_ns - self._clock.now_ns()) / 1e9)
-            if left == 0.0:
-                break
-            await asyncio.wait([draining, *self._running.values()], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if not self._running:
+            self._idle.set()
+        waits = [asyncio.create_task(event.wait()) for event in (self._draining, self._idle)]
+        left_s = None if end_ns is None else max(0.0, (end_ns - self._clock.now_ns()) / 1e9)
+        await asyncio.wait(waits, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
         self._draining.set()
-        await draining
 
     async def _until(self, due_ns: int) -> None:
         """Wait for a moment of the run, or the drain. uvloop's timers are whole milliseconds and may fire early."""
@@ -176,8 +180,14 @@ class Dispatcher:
     def _start_slot(self, slot: int) -> None:
         task = asyncio.create_task(self._slot(slot))
         self._running[slot] = task
-        task.add_done_callback(lambda _: self._running.pop(slot, None))
+        self._idle.clear()
+        task.add_done_callback(lambda _: self._slot_over(slot))
         task.add_done_callback(self._watch)
+
+    def _slot_over(self, slot: int) -> None:
+        del self._running[slot]
+        if not self._running:
+            self._idle.set()
 
     def _watch(self, task: asyncio.Task[None]) -> None:
         """A task that fails has met a bug of ours: the step ends, and `run_step` raises it."""
@@ -197,7 +207,9 @@ class Dispatcher:
             if self._draining.is_set() or now >= self._stop_at_ns or name in self._stopped or slot not in self._live:
                 return
             if raw_ns() >= self._lease_until_ns:
-                return
+                self._paused = True  # the master may only have been stopped for a while
+                await self._pause(LEASE_LOOK_S)
+                continue
             self._next[slot] = seq + go.stride
             await self._turn(index, slot, seq, go)
             seq += go.stride
@@ -276,7 +288,9 @@ class Dispatcher:
                 now = raw_ns()
                 last = exchange.last_output_ns
                 late = exchange.streamed and last is None and now - exchange.sent_ns > limits.first_output_ns
-                if late or now - exchange.sent_ns > limits.total_ns:
+                if exchange.malformed:
+                    self._end(exchange, Outcome.MALFORMED)
+                elif late or now - exchange.sent_ns > limits.total_ns:
                     self._end(exchange, Outcome.TIMEOUT)
                 elif last is not None and now - last > limits.idle_ns:
                     self._end(exchange, Outcome.STALLED)
@@ -322,7 +336,8 @@ class Dispatcher:
                 samples=samples,
                 in_flight=len(self._active),
                 final=final,
-                planned=dict(self._planned) if final else {},
+                planned=dict(self._planned),
+                paused=self._paused,
                 stopped=dict(self._stopped),
                 cpu=busy / passed if passed > 0 else None,
             )

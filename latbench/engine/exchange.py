@@ -12,7 +12,7 @@ import numpy as np
 from aiohttp.http_exceptions import HttpProcessingError
 
 from latbench.engine.clock import raw_ns
-from latbench.engine.transport import BROKEN, Reads, Transport
+from latbench.engine.transport import BROKEN, MAX_ANSWER_BYTES, Reads, Transport
 from latbench.model.answer import Answer, Refusal
 from latbench.model.errors import DecodeError
 from latbench.model.sample import Outcome, Sample, encode_gaps
@@ -20,7 +20,9 @@ from latbench.providers.base import Dialect, Framer
 
 SLICE_NS = 200_000
 MESSAGE_CHARS = 300
-_READS_BETWEEN_LOOKS = 8
+REFUSAL_BYTES = 1 << 16  # of a refusal's body are read; what it says stands at its beginning
+_EVENTS_BETWEEN_LOOKS = 8
+_PART_BYTES = 1 << 14  # of a read are framed at a time
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +53,9 @@ class Exchange:
     malformed: bool = False
     _framer: Framer | None = None
     _decoded: int = 0
+    _events: list[bytes] = field(default_factory=list)
+    _event: int = 0
+    _event_ns: int = 0
     _closed: bool = False
 
     def begin(self, measure_from_ns: int) -> None:
@@ -72,6 +77,9 @@ class Exchange:
             else:
                 await self._again(transport, body)
         self.ended_ns = self.reads.end_ns or raw_ns()
+        if self.reads.size > MAX_ANSWER_BYTES:
+            self.malformed = True
+            self.problem = f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MB"
 
     async def _again(self, transport: Transport, body: bytes) -> None:
         self.reconnects = 1
@@ -103,26 +111,46 @@ class Exchange:
             return True
         if self._framer is None:
             self._framer = self.dialect.framer()
-        decode, answer = self.dialect.decode, self.answer
         try:
-            while self._decoded < len(reads.data):
-                index = self._decoded
-                self._decoded += 1
-                data, reads.data[index] = reads.data[index], b""
-                at_ns = reads.at_ns[index]
-                for payload in self._framer.feed(data):
-                    decode(payload, at_ns, answer)
-                if not index % _READS_BETWEEN_LOOKS and raw_ns() >= until_ns:
-                    return self._decoded == len(reads.data)
-            if self.ended_ns is not None and not self._closed:
-                self._closed = True
-                if not self.broken:
-                    for payload in self._framer.close():
-                        decode(payload, reads.at_ns[-1] if reads.at_ns else self.ended_ns, answer)
+            return self._decode_until(until_ns)
         except DecodeError as fault:
             self.malformed = True
             self.problem = str(fault)[:MESSAGE_CHARS]
+            return True
+
+    def _decode_until(self, until_ns: int) -> bool:
+        decode, answer = self.dialect.decode, self.answer
+        to_go = _EVENTS_BETWEEN_LOOKS
+        while self._event < len(self._events) or self._next_events():
+            while self._event < len(self._events):
+                payload = self._events[self._event]
+                self._event += 1
+                decode(payload, self._event_ns, answer)
+                to_go -= 1
+                if not to_go:
+                    if raw_ns() >= until_ns:
+                        return False
+                    to_go = _EVENTS_BETWEEN_LOOKS
+            if len(self._events) != 1 and raw_ns() >= until_ns:
+                return False
         return True
+
+    def _next_events(self) -> bool:
+        """Frame the next read, or a part of a large one; at the end of the body, what the framer held back."""
+        reads, framer = self.reads, self._framer
+        assert framer is not None
+        self._event = 0
+        if self._decoded < len(reads.data):
+            data = reads.data[self._decoded]
+            self._event_ns = reads.at_ns[self._decoded]
+            reads.data[self._decoded] = data[_PART_BYTES:]
+            self._events = framer.feed(data[:_PART_BYTES])
+            self._decoded += len(data) <= _PART_BYTES
+            return True
+        ended = self.ended_ns is not None and not self._closed
+        self._closed = self._closed or ended
+        self._events = framer.close() if ended and not self.broken else []
+        return bool(self._events)
 
     def sample(self, origin_ns: int) -> Sample:
         """The record of this exchange. Everything must have been decoded."""
@@ -177,8 +205,14 @@ class Exchange:
             reconnects=self.reconnects,
             text_chars=len(text),
             text_sha256=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else "",
-            text=text if outcome is Outcome.OK and text and (usage is None or usage.output is None) else None,
+            text=text if outcome is Outcome.OK and self._countable() else None,
         )
+
+    def _countable(self) -> bool:
+        """Whether a tokenizer may count instead of the provider: only where all output is visible text."""
+        answer = self.answer
+        counted = answer.usage is not None and answer.usage.output is not None
+        return bool(answer.text) and not counted and not answer.reasoning and not answer.tool_calls
 
     def _last_token_ns(self, output: np.ndarray, outcome: Outcome) -> int | None:
         """The last output chunk; of an answer that was not streamed, the end of its body."""
@@ -205,7 +239,7 @@ class Exchange:
         """What became of it: the table of outcomes, most telling sign first."""
         head, answer = self.reads.head, self.answer
         if head is not None and head.status != 200:
-            refusal = self.dialect.refusal(head.status, head.headers, b"".join(self.reads.data))
+            refusal = self.dialect.refusal(head.status, head.headers, b"".join(self.reads.data)[:REFUSAL_BYTES])
             return Outcome(refusal.outcome), refusal
         if answer.refusal is not None:
             return Outcome(answer.refusal.outcome), answer.refusal

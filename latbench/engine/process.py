@@ -103,6 +103,8 @@ class Engine(asyncio.Protocol):
                 self.over.set()
 
     def _start(self, job: Job) -> None:
+        for transport in chain.from_iterable(self._transports):  # of a run before this one
+            self._spawn(transport.close())
         clock = Clock(job.origin_ns, job.elapsed_ns)
         make: Callable[[Target], Transport] = PlainTransport if self._why_reduced else StampedTransport
         try:

@@ -34,6 +34,9 @@ from latbench.model.errors import UserError
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What a transport raises when an exchange cannot be finished."""
 
+MAX_ANSWER_BYTES = 64 << 20
+"""An answer that is larger is no answer: the connection is closed and the exchange malformed."""
+
 _READ_BUFFER_BYTES = 1 << 18
 _OPEN_AT_ONCE = 64  # connections; more would overrun the backlog of many a server
 
@@ -60,8 +63,16 @@ class Reads:
     headers_ns: int | None = None
     end_ns: int | None = None
     head: Head | None = None
+    size: int = 0
     any_bytes: bool = False
     new_connection: bool = False
+
+    def add(self, piece: bytes, now_ns: int) -> None:
+        """Keep a piece of the body; of one that is too large, nothing more."""
+        self.size += len(piece)
+        if self.size <= MAX_ANSWER_BYTES:
+            self.data.append(piece)
+            self.at_ns.append(now_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +135,10 @@ class StampedHandler(ResponseHandler):
             return
         if reads.headers_ns is None:
             reads.headers_ns = now
-        if payload._buffer and payload.exception() is None:
-            reads.data.append(payload.read_nowait())
-            reads.at_ns.append(now)
+        while payload._buffer and payload.exception() is None:  # reading may let the parser inflate some more
+            reads.add(payload.read_nowait(), now)
+        if reads.size > MAX_ANSWER_BYTES and self.transport is not None:
+            self.transport.abort()
         if payload.is_eof():
             reads.end_ns = now
             self.reads = None
@@ -250,8 +262,10 @@ class PlainTransport:
             reads.any_bytes = True
             reads.head = _head(response.status, response.headers)
             async for piece in response.content.iter_any():
-                reads.at_ns.append(raw_ns())
-                reads.data.append(piece)
+                reads.add(piece, raw_ns())
+                if reads.size > MAX_ANSWER_BYTES:
+                    response.close()
+                    break
             reads.end_ns = raw_ns()
 
     async def close(self) -> None:

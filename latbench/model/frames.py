@@ -122,8 +122,8 @@ class Batch(msgspec.Struct, tag="batch"):
     """Samples that ended since the last batch, and gauges.
 
     The worker numbers its batches from 1 and sends one again until it is acknowledged. `final` marks the last batch of
-    `step`; the step is over when the numbers up to it have no gap. `planned` (with the final batch) maps
-    `endpoint/phase` to the turns begun; `stopped` maps an endpoint to the guard's reason.
+    `step`; the step is over when the numbers up to it have no gap. `planned` maps `endpoint/phase` to the turns begun
+    so far; `stopped` maps an endpoint to the guard's reason; `paused` says that a turn had to wait for a lease.
     """
 
     step: int
@@ -133,6 +133,7 @@ class Batch(msgspec.Struct, tag="batch"):
     number: int = 0
     planned: dict[str, int] = {}
     stopped: dict[str, str] = {}
+    paused: bool = False
     cpu: float | None = None
 
 

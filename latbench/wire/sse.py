@@ -50,6 +50,7 @@ class SseFramer:
             and b"\r" not in data
             and len(data) <= self._max
         ):
+            self._seen_event = True
             return [data[6:-2]]
         if not data:
             return []

@@ -230,9 +230,33 @@ def test_without_a_lease_nothing_new_is_begun(monkeypatch: pytest.MonkeyPatch) -
     async def scenario() -> None:
         async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
             until_ns = raw_ns() + S - found.clock.origin_ns
-            ran = await found.step(range(3), requests=1_000_000)
+            stepping = asyncio.create_task(found.step(range(3), requests=1_000_000))
+            await until(lambda: found.clock.now_ns() >= until_ns + 300 * MS)
+            found.dispatcher.drain()
+            ran = await stepping
         assert ran.outcomes().keys() == {"ok"}
         assert late(ran.samples, until_ns) <= 3
+        assert ran.batches[-1].paused
+
+    run(scenario())
+
+
+def test_a_lease_that_comes_late_lets_all_slots_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The master was only stopped for a while: the load comes back whole, and the run says that it paused."""
+    monkeypatch.setattr(dispatch, "LEASE_NS", S // 2)
+
+    async def scenario() -> None:
+        async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
+            lapsed_ns = raw_ns() + S // 2 - found.clock.origin_ns
+            stepping = asyncio.create_task(found.step(range(3), requests=1_000_000))
+            await until(lambda: found.clock.now_ns() >= lapsed_ns + 300 * MS)
+            again_ns = raw_ns() - found.clock.origin_ns
+            found.dispatcher.renew_lease()
+            await until(lambda: found.clock.now_ns() >= again_ns + 300 * MS)
+            found.dispatcher.drain()
+            ran = await stepping
+        assert {sample.slot for sample in ran.samples if sample.due_ns >= again_ns} == {0, 1, 2}
+        assert ran.batches[-1].paused
 
     run(scenario())
 
@@ -286,16 +310,13 @@ def test_refused_credentials_stop_the_endpoint() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("abort", [True, False])
-def test_mostly_errors_stop_the_endpoint(abort: bool) -> None:
+def test_a_share_of_errors_is_judged_by_the_master_alone() -> None:
+    """One engine may see only the errors of an endpoint that answers the others well."""
+
     async def scenario() -> None:
         async with serving(lambda call: call.send(reply(500))) as server:
-            ran = await step(job(endpoint(server.url), abort_on_errors=abort), 400 if not abort else 100_000, range(2))
-        if abort:
-            assert 20 <= len(ran.samples) < 100_000
-            assert ran.stopped.keys() == {"e"}
-        else:
-            assert (len(ran.samples), ran.stopped) == (400, {})
+            ran = await step(job(endpoint(server.url), abort_on_errors=True), 100, range(2))
+        assert (len(ran.samples), ran.stopped) == (100, {})
 
     run(scenario())
 
@@ -359,7 +380,10 @@ def test_samples_travel_while_the_step_runs() -> None:
             found.dispatcher.drain()
             ran = await stepping
         early = [batch for batch in ran.batches if not batch.final]
-        assert all(batch.planned == {} and batch.in_flight <= 3 for batch in early)
+        assert all(batch.in_flight <= 3 for batch in early)
+        so_far = [sum(batch.planned.values()) for batch in ran.batches]
+        assert so_far == sorted(so_far)
+        assert so_far[-1] == len(ran.samples)
         assert any(batch.in_flight == 3 for batch in early)
         assert all(batch.cpu is not None and batch.cpu >= 0 for batch in ran.batches)
 
