@@ -74,9 +74,10 @@ class Session:
     Nothing is written before the first request is about to leave: a run that cannot begin leaves no trace.
     """
 
-    def __init__(self, plan: Plan, store: Store) -> None:
+    def __init__(self, plan: Plan, store: Store, say: Callable[[str], None] | None = None) -> None:
         self.plan = plan
         self.store = store
+        self._say = say
         self.record = _record(plan)
         self.recorder = Recorder()
         self.directory: RunDirectory | None = None
@@ -151,6 +152,9 @@ class Session:
         """Ctrl-C or SIGTERM: once drains, twice cancels."""
         if self.over:
             return  # it is being summed up already
+        if self._say is not None and self.coordinator is not None and self.directory is not None:
+            waiting = f"stopping: {self.coordinator.in_flight} answers are awaited, once more cancels them"
+            self._say("cancelling what is in flight" if self.interrupted else waiting)
         self.interrupted = True
         if self.coordinator is not None:
             self.coordinator.interrupt()
@@ -208,13 +212,20 @@ class Session:
         return ExitCode.INVALID if summary["validity"]["verdict"] == "invalid" else ExitCode.OK
 
 
-def measure(plan: Plan, engine: EngineProcess | None, watch: Callable[[LiveView], None] | None) -> Result:
-    """Run a plan to its end. `engine` is there for a run with one local worker; `watch`, if any, is shown views.
+def measure(
+    plan: Plan,
+    engine: EngineProcess | None,
+    watch: Callable[[LiveView], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Result:
+    """Run a plan to its end. `engine` is there for a run with one local worker.
+
+    `watch`, if any, is shown views of the run; `say` is told what an interruption leads to.
 
     Raises UserError for what is found before the first request, Interrupted if there never was one.
     """
     with Store(plan.store) as store:
-        session = Session(plan, store)
+        session = Session(plan, store, say)
         with LocustRun(engine, plan.workers, plan.join, plan.listen) as cluster:
             coordinator = cluster.coordinator()
             cluster.on_interrupt(session.interrupt)

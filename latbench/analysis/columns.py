@@ -6,6 +6,7 @@ endpoint, step and group of prompts, and a slice merges those of its groups.
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,11 @@ UNKNOWN_GROUP = 0
 
 TOKENS = ("input", "output", "reasoning", "cached")
 
+Error = tuple[str, int | None, str]
+"""Outcome, HTTP status and what the endpoint or the connection said: hostile text, cut at `MESSAGE_CHARS`."""
+
+MESSAGE_CHARS = 160
+MAX_ERRORS = 1000
 _NAN = float("nan")
 _FLUSH_AT = 32_768  # gaps kept as they are until a histogram costs less memory than they do
 
@@ -92,6 +98,7 @@ class Columns:
     models: Names
     sources: Names
     gaps: dict[tuple[int, int, int], _Gaps]
+    errors: dict[tuple[int, int], Counter[Error]]
 
     def pooled_gaps(self, endpoint: int, step: int, groups: Iterable[int]) -> Histogram:
         """The chunk gaps of an endpoint in a step, for some groups of prompts."""
@@ -124,6 +131,7 @@ class _Builder:
         self._outcomes = {name: number for number, name in enumerate(OUTCOMES)}
         self._prompts, self._endpoints = Names(), Names()
         self._kinds, self._models, self._sources = Names(), Names(), Names()
+        self._errors: dict[tuple[int, int], Counter[Error]] = {}
 
     def add(self, sample: Sample) -> None:
         endpoint = self._endpoints.number(sample.endpoint)
@@ -144,6 +152,11 @@ class _Builder:
         self._floats["done_ns"].append(_or_nan(sample.done_ns))
         self._floats["wait_ns"].append(_or_nan(sample.wait_ns))
         self._floats["arrived_tokens"].append(_tokens_inside(sample, self._windows.get(sample.step, (0, 0))))
+        if measured and not ok:
+            said = (sample.outcome, sample.status, (sample.error_message or "")[:MESSAGE_CHARS])
+            errors = self._errors.setdefault((endpoint, sample.step), Counter())
+            if said in errors or len(errors) < MAX_ERRORS:  # a server may invent a new message for each answer
+                errors[said] += 1
         self._add_tokens(sample)
         self._add_metrics(sample, wanted=measured and ok)
         if measured and ok and sample.gaps:
@@ -177,6 +190,7 @@ class _Builder:
             models=self._models,
             sources=self._sources,
             gaps=self._gaps,
+            errors=self._errors,
         )
 
 
@@ -202,10 +216,10 @@ def _or_nan(value: float | None) -> float:
 def _tokens_inside(sample: Sample, window: Window) -> float:
     """How many of a sample's output tokens arrived inside the window.
 
-    They are spread evenly over its chunks (an unknown number counts as one for each chunk). A plain answer has no
-    chunk times: all of it arrives with its last byte.
+    Only an `ok` answer whose tokens are known has any: a chunk is not a token. They are spread evenly over its chunks.
+    A plain answer has no chunk times: all of it arrives with its last byte.
     """
-    tokens = sample.chunks if sample.output_tokens is None else sample.output_tokens
+    tokens = sample.output_tokens if sample.outcome == Outcome.OK else None
     last_ns = sample.done_ns if sample.last_token_ns is None else sample.last_token_ns
     if not tokens or last_ns is None:
         return 0.0

@@ -5,6 +5,7 @@ the phase `measure` enters outcomes and metrics, only `ok` the metrics. Throughp
 window of the step, whatever phase it was due in. Nothing here prints or stores.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 import numpy as np
 
 from latbench.analysis import stats, validity
-from latbench.analysis.columns import OK, OUTCOMES, RATE_LIMITED, TOKENS, UNKNOWN_GROUP, Columns, Window, gather
+from latbench.analysis.columns import OK, OUTCOMES, RATE_LIMITED, TOKENS, UNKNOWN_GROUP, Columns, Error, Window, gather
 from latbench.metrics.catalogue import METRICS, NS_PER_S
 from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Outcome, Sample
@@ -24,6 +25,7 @@ _LENGTH_BINS = ((500, "0-500"), (2_000, "500-2k"), (8_000, "2k-8k"), (32_000, "8
 _LONGEST = "32k+"
 _LENGTHS = (*(name for _, name in _LENGTH_BINS), _LONGEST)
 _UNKNOWN = "unknown"
+SHOWN_ERRORS = 3
 _SLICES = ("by_task", "by_language", "by_tag", "by_input_length")
 
 
@@ -193,6 +195,8 @@ class _Summary:
         """An endpoint in one step, with its slices."""
         rows = np.flatnonzero(self._of_endpoint(name) & (self.cols.step == step.index))
         block = self._identity(name) | self._block(name, step, rows, self.groups.all)
+        number = self.cols.endpoints.numbers.get(name, -1)
+        block["errors"] = _errors(self.cols.errors.get((number, step.index), Counter()))
         block |= {kind: {} for kind in _SLICES}
         group = self.cols.group[rows]
         measured = self.cols.measured[rows]
@@ -211,7 +215,12 @@ class _Summary:
         """An endpoint over several steps: counts are summed, what depends on the load is null."""
         rows = np.flatnonzero(self._of_endpoint(name) & self.cols.measured)
         nothing = dict.fromkeys(("metrics", "throughput", "cost", *_SLICES))
-        return self._identity(name) | _counts(self.cols, rows) | nothing
+        number = self.cols.endpoints.numbers.get(name, -1)
+        errors: Counter[Error] = Counter()
+        for (endpoint, _), found in self.cols.errors.items():
+            if endpoint == number:
+                errors.update(found)
+        return self._identity(name) | _counts(self.cols, rows) | {"errors": _errors(errors)} | nothing
 
     def _identity(self, name: str) -> dict[str, Any]:
         known = self.run.endpoints.get(name, {})
@@ -328,6 +337,14 @@ def _tokens(cols: Columns, ok: np.ndarray) -> dict[str, Any]:
     sources = list(_tally(cols.source[ok], cols.sources.names))
     sums["source"] = "none" if not sources else sources[0] if len(sources) == 1 else "mixed"
     return sums
+
+
+def _errors(found: Counter[Error]) -> list[dict[str, Any]]:
+    """The commonest failures in the endpoint's own words."""
+    return [
+        {"outcome": outcome, "status": status, "message": message, "count": count}
+        for (outcome, status, message), count in found.most_common(SHOWN_ERRORS)
+    ]
 
 
 def _throughput(cols: Columns, rows: np.ndarray, window: Window) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """The `latbench` command. A verb's module is imported when the verb is chosen, so that `--help` stays quick."""
 
+import errno
+import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 
 import click
 
@@ -43,6 +46,10 @@ def cli() -> None:
 
 def main() -> None:
     """The console script. A user's mistake is one line and exit code 2, never a traceback."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  for as long as we live
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without dashes gets question marks
     try:
         sys.exit(cli(prog_name="latbench", standalone_mode=False))
     except click.ClickException as fault:
@@ -51,6 +58,12 @@ def main() -> None:
     except (UserError, StoreError) as fault:
         click.echo(f"latbench: {fault}", err=True)
         sys.exit(fault.exit_code)
+    except OSError as fault:
+        if fault.errno != errno.ENOSPC:
+            raise
+        click.echo("latbench: no space left where standard output goes; `latbench report` prints it again", err=True)
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  nothing more can be flushed
+        sys.exit(ExitCode.FAILED)
     except (KeyboardInterrupt, click.Abort):
         click.echo("latbench: interrupted before anything was sent", err=True)
         sys.exit(ExitCode.INTERRUPTED)

@@ -19,6 +19,8 @@ from latbench.scenario.loader import Flags, check_environment, find_scenario, lo
 from latbench.scenario.prompts import load_prompts
 from latbench.simulated import resolve_sim
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
 
 def _labels(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     labels = {}
@@ -104,11 +106,16 @@ def run(
     try:
         endpoints, sim = resolve_sim(loaded.endpoints())
         # Locust takes a second to import and patches the standard library: only now, while the children start.
-        from latbench.run import Plan, measure
+        # An interrupt in the middle of that would leave half a library behind: it waits until the import is over.
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+        try:
+            from latbench.run import Plan, measure
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
         plan = Plan(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join)
         with Progress(loaded.steps(), quiet=quiet) as progress:
-            result = measure(plan, engine, progress.show if progress.shown else None)
+            result = measure(plan, engine, progress.show if progress.shown else None, _say if not quiet else None)
     finally:
         if engine is not None:
             engine.end(1.0)
@@ -117,3 +124,8 @@ def run(
             end(sim, 2.0)
     show(result.summary, (f"store {store}", f"run directory {result.directory}"), as_json=as_json)
     sys.exit(result.exit_code)
+
+
+def _say(words: str) -> None:
+    """Tell whoever has just interrupted the run what happens now."""
+    click.echo(f"latbench: {words}", err=True)

@@ -146,6 +146,8 @@ class Coordinator:
         self._fault: BaseException | None = None
         self._runner.register_message(UP, self._on_message)
         self._greenlets = [gevent.spawn(self._pump), gevent.spawn(self._keep_leases)]
+        for greenlet in self._greenlets:
+            greenlet.link_exception(self._failed)
 
     def expect(self, workers: int) -> None:
         """So many workers are there by now: the next run begins when all their engines are up."""
@@ -288,6 +290,7 @@ class Coordinator:
         self._await_finals(index)
         self._assigning = False
         measure_from = start_ns + step.warmup_ns
+        self._check_time(step, measure_from)
         measure_to = self._last_done_ns if step.requests is not None else self._last_done_ns + 1
         if step.duration_ns is not None and step.requests is None and self._stop is None and not self._stopped:
             measure_to = measure_from + step.duration_ns
@@ -312,6 +315,15 @@ class Coordinator:
             measure_to_ns=max(measure_to, measure_from),
         )
         self._sink.step_over(record, planned)
+
+    def _check_time(self, step: Step, measure_from_ns: int) -> None:
+        """A step by time that nobody stopped has lasted that long, or something went wrong that nobody noticed."""
+        assert self._sink is not None
+        if step.duration_ns is None or step.requests is not None or self._stop is not None or self._stopped:
+            return
+        short_ns = measure_from_ns + step.duration_ns - self.now_ns()
+        if short_ns > 0:
+            self._sink.note("ended_early", "invalid", f"the load ended {short_ns / 1e9:.1f} s before its time")
 
     def _check_count(self, requests: int, planned: dict[str, int]) -> None:
         """A step by requests that nobody stopped has sent them all, or something went wrong that nobody noticed."""
@@ -393,6 +405,11 @@ class Coordinator:
             self._changed.clear()
             self._changed.wait(0.1)
         self._raise_fault()
+
+    def _failed(self, greenlet: "gevent.Greenlet[[], None]") -> None:
+        """A bug of ours in the background: `conduct` raises it."""
+        self._fault = greenlet.exception
+        self._changed.set()
 
     def _raise_fault(self) -> None:
         if self._fault is not None:

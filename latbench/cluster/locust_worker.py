@@ -9,6 +9,7 @@ import time
 import gevent
 import gevent.socket
 from gevent.event import Event
+from gevent.lock import RLock
 from locust import User, task
 from locust.env import Environment
 from locust.exception import LocustError
@@ -64,6 +65,7 @@ class Bridge:
         self._environment = environment
         self._engine = engine
         self._link = gevent.socket.socket(fileno=engine.link.detach())
+        self._sending = RLock()
         self._outbox = Outbox()
         self._users = 0
         self._telling: gevent.Greenlet[[], None] | None = None
@@ -143,10 +145,11 @@ class Bridge:
             self.closed.set()
 
     def _to_engine(self, data: bytes) -> None:
-        try:
-            self._link.sendall(len(data).to_bytes(4, "big") + data)
-        except OSError:
-            self.closed.set()  # the reader reports the loss
+        with self._sending:  # a large frame is sent in pieces, and other greenlets run between them
+            try:
+                self._link.sendall(len(data).to_bytes(4, "big") + data)
+            except OSError:
+                self.closed.set()  # the reader reports the loss
 
     def _to_master(self, data: bytes) -> None:
         runner = self._environment.runner

@@ -11,6 +11,7 @@ from typing import TextIO
 from latbench.analysis.summary import PromptInfo
 from latbench.metrics.catalogue import METRICS
 from latbench.model.sample import Outcome, Sample
+from latbench.report.text import clean
 
 _FIELDS = (
     *("endpoint", "step", "seq", "prompt_id", "phase", "outcome", "worker", "slot"),
@@ -49,5 +50,6 @@ def _cell(value: str | float | None) -> str | float:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"'{value}" if value.lstrip()[:1] in ("=", "+", "-", "@") else str(value)
+        text = clean(value)
+        return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
     return value

@@ -130,9 +130,18 @@ def _figure(value: float | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def error(found: Mapping[str, Any]) -> str:
+    """One of the commonest failures: how often, as what, in whose words."""
+    status = "" if found["status"] is None else f" (HTTP {found['status']})"
+    return f"{count(found['count'])} {found['outcome']}{status}: {found['message'] or 'without a word'}"
+
+
 def run_line(run: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> str:
     """What was run, when, for how long, how hard."""
     parts = [f"scenario {run['scenario']}", f"started {run['started_at']}", f"{number(run['duration_s'])} s"]
+    if len(steps) == 1:
+        from_s, to_s = steps[0]["phase_s"]
+        parts[-1] += f" ({number(to_s - from_s)} s measured)"
     parts.append(load(steps[0]) if len(steps) == 1 else f"{len(steps)} steps")
     parts += [f"{run['workers']} worker{'' if run['workers'] == 1 else 's'}", run["state"]]
     if run["window"] is not None:

@@ -57,6 +57,8 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], steps: Sequence[Mapping[st
     yield ""
     yield f"- outcomes: {escape(figures.outcomes(endpoint['outcomes']))}"
     yield f"- error rate: {figures.share(endpoint['error_rate'])}"
+    for found in endpoint["errors"]:
+        yield f"  - {escape(figures.error(found))}"
     if endpoint["empty"]:
         yield f"- empty answers among ok: {figures.count(endpoint['empty'])}"
     if figures.other_models(endpoint):

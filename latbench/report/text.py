@@ -38,7 +38,7 @@ def clean(text: object) -> str:
 
 def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places: Sequence[str] = ()) -> None:
     """Write the summary. `places` says where the store and the run directory are: the last lines."""
-    width = shutil.get_terminal_size((COLUMNS, 24)).columns if out.isatty() else COLUMNS
+    width = max(COLUMNS, shutil.get_terminal_size((COLUMNS, 24)).columns) if out.isatty() else COLUMNS
     page = _Page(width, color)
     _verdict(page, summary)
     page.blank()
@@ -119,6 +119,8 @@ def _verdict(page: _Page, summary: Mapping[str, Any]) -> None:
 def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
     page.line(f"{name}  ({figures.identity(endpoint)})", "bold")
     page.line(f"{figures.outcomes(endpoint['outcomes'])}; error rate {figures.share(endpoint['error_rate'])}")
+    for found in endpoint["errors"]:
+        page.line(f"  {figures.error(found)}")
     if endpoint["empty"]:
         page.line(f"empty answers among ok: {figures.count(endpoint['empty'])}")
     if figures.other_models(endpoint):

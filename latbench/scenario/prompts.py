@@ -213,10 +213,13 @@ def _yaml_entries(file: Path) -> Iterator[_Entry]:
 
 
 def _numbered(file: Path, items: Iterable[tuple[int, object]]) -> Iterator[_Entry]:
+    on_line: Counter[int] = Counter()
     for line, item in items:
         if not isinstance(item, dict):
             raise UserError(f"{shown(file)}:{line}: a prompt must be a mapping with at least `prompt` or `messages`")
-        yield _Entry(item, f"{shown(file)}:{line}", f"{file.stem}-{line}")
+        on_line[line] += 1
+        further = f".{on_line[line]}" if on_line[line] > 1 else ""
+        yield _Entry(item, f"{shown(file)}:{line}", f"{file.stem}-{line}{further}")
 
 
 def _json_items(file: Path) -> Iterator[tuple[int, object]]:
