@@ -6,9 +6,11 @@ keys are named by environment variable and read by the engine where it runs.
 """
 
 import struct
+from hashlib import sha256
 
 import msgspec
 
+from latbench.model.load import Step
 from latbench.model.request import Endpoint, Prompt, Timeouts
 from latbench.model.sample import Sample
 
@@ -19,14 +21,15 @@ MAX_FRAME_BYTES = 1 << 30
 class Job(msgspec.Struct, tag="job"):
     """Everything a worker needs to know before the first step.
 
-    `origin_ns` is the zero of the run's clock in CLOCK_MONOTONIC where engine and master share that clock (`Hello`
-    says so by its `clock_id`); elsewhere it is None and the engine counts from `elapsed_ns` at the arrival of the job.
+    `origin_ns` is the zero of the run's clock, in the CLOCK_MONOTONIC of the machine where the engine runs. `prices`
+    are by endpoint, as in `RunRecord`; with `budgeted`, nothing is sent that the master has not granted.
     """
 
     run_id: str
+    worker: str
     version: str
-    origin_ns: int | None
-    elapsed_ns: int
+    scenario_sha256: str
+    origin_ns: int
     seed: int
     endpoints: list[Endpoint]
     prompts: list[Prompt]
@@ -35,36 +38,58 @@ class Job(msgspec.Struct, tag="job"):
     cold: bool
     timeouts: Timeouts
     drain_ns: int
-    abort_on_errors: bool
+    budgeted: bool = False
+    prices: dict[str, dict[str, float]] = {}
+
+
+class Slot(msgspec.Struct, array_like=True, frozen=True):
+    """A place of closed-loop concurrency. Slot s of E endpoints sends to endpoint s % E.
+
+    Its sequence numbers begin at `first`, a stride apart; after `turns` of them it ends, or never where that is None.
+    """
+
+    number: int
+    first: int
+    turns: int | None = None
 
 
 class Prepare(msgspec.Struct, tag="prepare"):
-    """Open the connections of these slots before step `step` starts. `slots` are the worker's own, of the whole run."""
+    """Get ready for step `step`: work out its arrivals, and open connections for these slots or shards.
 
-    step: int
-    slots: list[int]
-
-
-class Go(msgspec.Struct, tag="go"):
-    """Run a closed-loop step. `start_ns` is on the run's clock; `stride` is the number of slots of an endpoint.
-
-    With `requests`, slot k sends the sequence numbers k, k + stride, … below it; with `duration_ns`, new turns begin
-    until `start_ns + warmup_ns + duration_ns`; with both, whichever ends first.
+    `stride` is the distance between a slot's sequence numbers. `cap` is this worker's part of `load.max_in_flight`,
+    for each endpoint.
     """
 
     step: int
+    load: Step
+    stride: int = 1
+    slots: list[Slot] = []
+    shards: list[int] = []
+    cap: int | None = None
+
+
+class Go(msgspec.Struct, tag="go"):
+    """Run the step that was prepared. `start_ns` and `lease_until_ns` are on the run's clock."""
+
+    step: int
     start_ns: int
-    stride: int
-    warmup_ns: int
-    think_ns: int
-    duration_ns: int | None = None
-    requests: int | None = None
+    lease_until_ns: int
 
 
 class Slots(msgspec.Struct, tag="slots"):
-    """The slots that are live on this worker now: Locust's users came or went."""
+    """The slots that are live on this worker now. A batch says by its `version` that this was obeyed."""
 
-    slots: list[int]
+    slots: list[Slot]
+    version: int = 0
+
+
+class Shards(msgspec.Struct, tag="shards"):
+    """The shards of the open loop that this worker owns from `from_ns` of the run on."""
+
+    shards: list[int]
+    from_ns: int
+    cap: int | None = None
+    version: int = 0
 
 
 class Drain(msgspec.Struct, tag="drain"):
@@ -83,7 +108,9 @@ class StopEndpoint(msgspec.Struct, tag="stop_endpoint"):
 
 
 class Lease(msgspec.Struct, tag="lease"):
-    """The master lives: new requests may be begun for another five seconds."""
+    """The master lives: requests may be begun until `until_ns` of the run. A lease that was read late is worth less."""
+
+    until_ns: int
 
 
 class Ack(msgspec.Struct, tag="ack"):
@@ -92,24 +119,69 @@ class Ack(msgspec.Struct, tag="ack"):
     number: int
 
 
+class Ping(msgspec.Struct, tag="ping"):
+    """What does your clock say? `sent_ns` is the master's CLOCK_MONOTONIC."""
+
+    sent_ns: int
+
+
+class Grant(msgspec.Struct, tag="grant"):
+    """The worker may have spent so much in all: requests, tokens, nano-dollars. See `plan/budget.py`."""
+
+    total: tuple[int, int, int]
+    version: int
+
+
+class Recall(msgspec.Struct, tag="recall"):
+    """Give back what is not reserved of your grant."""
+
+    version: int
+
+
 class Bye(msgspec.Struct, tag="bye"):
-    """The run is over: end the process."""
+    """The run is over, or the worker is refused (`why`): end the process."""
+
+    why: str = ""
 
 
 class Hello(msgspec.Struct, tag="hello"):
-    """The engine is up. `precision` is `full`, or `reduced` where the private hooks failed their self-test (`why`)."""
+    """The engine is up. `precision` is `full`, or `reduced` where the private hooks failed their self-test (`why`).
+
+    `clock_id` names its CLOCK_MONOTONIC, `pid` its worker's process, `files` how many it may open.
+    """
 
     version: str
     precision: str
     why: str = ""
     clock_id: str = ""
+    pid: int = 0
+    host: str = ""
+    files: int = 0
+
+
+class Accepted(msgspec.Struct, tag="accepted"):
+    """The job has come, and this is what it was made of: the hash of the scenario, and of the prompts as they came."""
+
+    scenario_sha256: str
+    prompts_sha256: str
+
+
+class Pong(msgspec.Struct, tag="pong"):
+    """The answer to a `Ping`, with the CLOCK_MONOTONIC of the engine's machine."""
+
+    sent_ns: int
+    at_ns: int
 
 
 class Prepared(msgspec.Struct, tag="prepared"):
-    """Connections of `step` are open; `failures` maps an endpoint to why it could not be reached."""
+    """Connections of `step` are open; `failures` maps an endpoint to why it could not be reached.
+
+    `digest` is that of the step's arrivals: every engine must have worked out the same ones.
+    """
 
     step: int
     failures: dict[str, str]
+    digest: str = ""
 
 
 class Users(msgspec.Struct, tag="users"):
@@ -119,22 +191,38 @@ class Users(msgspec.Struct, tag="users"):
 
 
 class Batch(msgspec.Struct, tag="batch"):
-    """Samples that ended since the last batch, and gauges.
+    """Samples that ended since the last batch, those that have begun and not ended (as `lost`), and gauges.
 
-    The worker numbers its batches from 1 and sends one again until it is acknowledged. `final` marks the last batch of
-    `step`; the step is over when the numbers up to it have no gap. `planned` maps `endpoint/phase` to the turns begun
-    so far; `stopped` maps an endpoint to the guard's reason; `paused` says that a turn had to wait for a lease.
+    Batches are numbered from 1 and sent again until they are acknowledged. `final` marks the last batch of `step`; the
+    step is over when the numbers up to it have no gap. `idle`: nothing is in flight, and by the orders up to `version`
+    nothing more will begin. `planned` maps `endpoint/phase` to what was due so far; `stopped` maps an endpoint to the
+    guard's reason; `paused` says that a turn had to wait for a lease; `spool` why the spool could not be written.
     """
 
     step: int
     samples: list[Sample]
     in_flight: int
+    run_id: str = ""
     final: bool = False
     number: int = 0
     planned: dict[str, int] = {}
     stopped: dict[str, str] = {}
     paused: bool = False
+    idle: bool = False
+    version: int = 0
     cpu: float | None = None
+    spool: str = ""
+
+
+class Spending(msgspec.Struct, tag="spending"):
+    """How much of its grant a worker has used: the fields of `PurseState` in `plan/budget.py`."""
+
+    version: int
+    grant: tuple[int, int, int]
+    reserved: tuple[int, int, int]
+    held: tuple[int, int, int]
+    want: tuple[int, int, int] | None
+    number: int
 
 
 class Lost(msgspec.Struct, tag="lost"):
@@ -143,8 +231,8 @@ class Lost(msgspec.Struct, tag="lost"):
     reason: str
 
 
-Down = Job | Prepare | Go | Slots | Drain | Cancel | StopEndpoint | Lease | Ack | Bye
-Up = Hello | Prepared | Users | Batch | Lost
+Down = Job | Prepare | Go | Slots | Shards | Drain | Cancel | StopEndpoint | Lease | Ack | Ping | Grant | Recall | Bye
+Up = Hello | Accepted | Pong | Prepared | Users | Batch | Spending | Lost
 
 _encoder = msgspec.msgpack.Encoder()
 _down: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down)
@@ -170,6 +258,11 @@ def pack(message: Down | Up) -> bytes:
     """A message with its length in front, as it goes over a stream."""
     data = _encoder.encode(message)
     return _LENGTH.pack(len(data)) + data
+
+
+def prompts_sha256(prompts: list[Prompt]) -> str:
+    """The hash of prompts as they are sent: what master and worker compare."""
+    return sha256(_encoder.encode([(prompt.id, prompt.messages, prompt.max_tokens) for prompt in prompts])).hexdigest()
 
 
 class Unpacker:

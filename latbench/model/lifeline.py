@@ -18,8 +18,26 @@ def die_with_parent(parent: int) -> None:
 
 
 def clock_id() -> str:
-    """What names this machine's CLOCK_MONOTONIC: the same for all processes of one boot of one kernel."""
+    """What names this process's CLOCK_MONOTONIC: the same for all of one boot of one kernel and one time namespace."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+    try:
+        return f"{boot} {os.readlink('/proc/self/ns/time')}"  # a container may have a clock of its own
+    except OSError:
+        return boot  # this kernel has one clock for all
+
+
+def process_started(pid: int) -> str | None:
+    """When a living process of this machine started, in the kernel's own words: with its id, what names it for ever.
+
+    None where there is no such process, or one that has died and is only waiting to be noticed.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # A process may have brackets and blanks in its name, the second field.
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else fields[18]

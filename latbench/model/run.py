@@ -4,12 +4,17 @@ from typing import Any
 
 import msgspec
 
+from latbench.model.load import Step
+
 
 class StepRecord(msgspec.Struct):
     """One step of the load as it was run. Times are nanoseconds on the run's clock.
 
     The measured phase is [measure_from_ns, measure_to_ns); the drain comes after it. In a run by requests it ends
-    with the last answer. `requests` is per endpoint, as `concurrency` is.
+    with the last answer. `requests` is per endpoint, as `concurrency` and `rate` (per second) are. `load` is the step
+    as it was planned, `plan/arrivals.py` makes the arrivals of an open loop from it. With `slices`, that many endpoints
+    took turns, and each was loaded for that part of the measured phase. While a step is under way its record is stored
+    with the end that it is to have.
     """
 
     index: int
@@ -20,6 +25,8 @@ class StepRecord(msgspec.Struct):
     started_ns: int
     measure_from_ns: int
     measure_to_ns: int
+    load: Step | None = None
+    slices: int = 1
 
 
 class RunRecord(msgspec.Struct):
@@ -27,7 +34,9 @@ class RunRecord(msgspec.Struct):
 
     `scenario` is the resolved scenario without secrets, `endpoints` maps a name to its provider, api and model.
     `state` is `running`, `complete` or `partial`; `stops` lists why endpoints were stopped by a guard (endpoint,
-    reason), `notes` what happened that a reader of the figures must know (code, value, advice).
+    reason), `notes` what happened that a reader of the figures must know (code, value, advice). `slo` maps a metric to
+    its limit in the metric's unit, `prices` an endpoint to US dollars for a million tokens (`input`, `output`, and
+    `cached_input` where it is known); `lead` names the metrics that lead the summary. `directory` is the run directory.
     """
 
     id: str
@@ -49,6 +58,10 @@ class RunRecord(msgspec.Struct):
     host: dict[str, str] = {}
     git_commit: str | None = None
     planned: int = 0
+    slo: dict[str, float] = {}
+    prices: dict[str, dict[str, float]] = {}
+    lead: list[str] = []
+    directory: str | None = None
     stops: list[tuple[str, str]] = []
     notes: list[dict[str, Any]] = []
     engine: dict[str, Any] = {}

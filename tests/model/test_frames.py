@@ -7,11 +7,26 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latbench.model import frames
-from latbench.model.frames import MAX_FRAME_BYTES, Ack, Batch, Bye, Down, Job, Unpacker, Up, decode_down, decode_up
+from latbench.model.frames import (
+    MAX_FRAME_BYTES,
+    Ack,
+    Batch,
+    Bye,
+    Down,
+    Job,
+    Prepare,
+    Slot,
+    Unpacker,
+    Up,
+    decode_down,
+    decode_up,
+    prompts_sha256,
+)
+from latbench.model.load import Shape, Step
 from latbench.model.request import Endpoint, Prompt, Timeouts
 from latbench.model.sample import Outcome, Sample
 
@@ -47,8 +62,10 @@ def of_hint(hint: Any) -> st.SearchStrategy[Any]:
             return st.one_of(*inner)
         case origin if origin is list:
             return st.lists(inner[0], max_size=2)
-        case origin if origin is tuple:
+        case origin if origin is tuple and ... in get_args(hint):
             return st.lists(inner[0], max_size=2).map(tuple)
+        case origin if origin is tuple:
+            return st.tuples(*inner)
         case origin if origin is dict:
             return st.dictionaries(*inner, max_size=3)
     assert issubclass(hint, msgspec.Struct), hint
@@ -61,7 +78,7 @@ UPS = st.one_of(*(of(kind) for kind in get_args(Up)))
 
 def test_every_message_of_the_module_goes_up_or_down() -> None:
     tagged = {kind for kind in vars(frames).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)}
-    records = {Sample, Endpoint, Prompt, Timeouts}
+    records = {Sample, Slot, Step, Endpoint, Prompt, Timeouts}
     assert tagged - records == {*get_args(Down), *get_args(Up)}
 
 
@@ -83,6 +100,24 @@ def test_each_kind_of_message_survives_the_trip(kind: type[Any], data: st.DataOb
     message = data.draw(of(kind))
     decode = decode_down if kind in get_args(Down) else decode_up
     assert decode(frames.encode(message)) == message
+
+
+@pytest.mark.parametrize("shape", get_args(Shape), ids=lambda kind: kind.__name__)
+@given(data=st.data())
+def test_each_shape_of_load_survives_the_trip(shape: type[Any], data: st.DataObject) -> None:
+    load = Step(data.draw(of(shape)), requests=data.draw(st.none() | st.integers(0, 2**40)))
+    back = decode_down(frames.encode(Prepare(0, load)))
+    assert isinstance(back, Prepare)
+    assert (type(back.load.shape), back.load) == (shape, load)
+
+
+@settings(max_examples=20)
+@given(st.lists(of(Prompt), max_size=2), st.lists(of(Prompt), max_size=2))
+def test_prompts_have_one_hash_exactly_if_they_are_sent_alike(some: list[Prompt], others: list[Prompt]) -> None:
+    alike = [[(one.id, one.messages, one.max_tokens) for one in prompts] for prompts in (some, others)]
+    assert (prompts_sha256(some) == prompts_sha256(others)) == (alike[0] == alike[1])
+    decode = msgspec.msgpack.Decoder(list[Prompt])
+    assert prompts_sha256(decode.decode(msgspec.msgpack.encode(some))) == prompts_sha256(some)
 
 
 def test_an_outcome_arrives_as_the_text_it_is() -> None:
@@ -117,7 +152,8 @@ def test_no_field_of_a_job_is_a_secret() -> None:
     }
 
 
-STREAM = [Ack(1), Bye(), Ack(2**40), Job("r", "v", None, 0, 1, [], [], {}, 1, True, Timeouts(1, 2, 3, 4), 5, True)]
+JOB = Job("r", "w", "v", "5" * 64, 0, 1, [], [], {}, 1, True, Timeouts(1, 2, 3, 4), 5, True)
+STREAM = [Ack(1), Bye(), Ack(2**40), JOB]
 
 
 def test_a_stream_is_cut_back_at_every_split() -> None:

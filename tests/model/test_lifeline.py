@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from latbench.model import lifeline
-from latbench.model.lifeline import clock_id, die_with_parent
+from latbench.model.lifeline import clock_id, die_with_parent, process_started
 
 CHILD = """
 from latbench.model.lifeline import die_with_parent
@@ -62,3 +62,21 @@ def test_the_kernel_kills_the_child_of_a_killed_parent() -> None:
             parent.send_signal(signal.SIGKILL)
         # The child holds the other end of this pipe, and of nothing else that could end it: end of file is its death.
         assert parent.stdout.read() == b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up where Linux shows them")
+def test_a_process_is_named_by_its_start(tmp_path: Path) -> None:
+    odd = tmp_path / "a) R (b"  # the kernel puts this name into the line that is read
+    odd.symlink_to("/bin/sleep")
+    with subprocess.Popen([str(odd), "60"]) as child:
+        try:
+            started = process_started(child.pid)
+            assert started is not None
+            assert started.isdecimal()
+            assert process_started(child.pid) == started
+            assert int(process_started(os.getpid()) or 0) <= int(started)
+        finally:
+            child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert process_started(child.pid) is None, "it is dead, though nobody has noticed yet"
+    assert process_started(child.pid) is None

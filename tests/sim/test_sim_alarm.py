@@ -4,10 +4,8 @@ import asyncio
 import random
 import time
 
-import pytest
 import uvloop
 
-from latbench.sim import alarm as alarm_module
 from latbench.sim.alarm import Alarm
 
 MS = 1_000_000
@@ -71,8 +69,3 @@ def test_an_earlier_deadline_overtakes_the_one_that_is_set() -> None:
         alarm.close()
 
     uvloop.run(scene())
-
-
-def test_a_refused_system_call_is_an_os_error() -> None:
-    with pytest.raises(OSError, match=r"Errno"):
-        alarm_module._checked(alarm_module._libc.timerfd_create(-1, 0))

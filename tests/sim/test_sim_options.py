@@ -93,6 +93,9 @@ def test_the_verb_loads_no_server_and_the_server_nothing_it_must_not_share() -> 
         "import latbench.sim.server, sys;"
         "print(sorted(name for name in sys.modules if name.startswith('latbench.') and name[:12] != 'latbench.sim'))"
     )
-    for code, expected in ((verb, "set()\n"), (server, "['latbench.model', 'latbench.model.errors']\n")):
+    for code, expected in (
+        (verb, "set()\n"),
+        (server, "['latbench.model', 'latbench.model.errors', 'latbench.model.timer']\n"),
+    ):
         found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
         assert found.stdout == expected
