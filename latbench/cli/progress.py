@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.text import Text
 
 from latbench.metrics.recorder import LiveView
-from latbench.scenario.schema import Step
+from latbench.model.load import Step
 
 
 class Progress:
@@ -46,12 +46,13 @@ class Progress:
 def lines(view: LiveView, steps: Sequence[Step]) -> list[str]:
     """The block for a view: the step and what is under way, the rates of the last ten seconds, the outcomes so far."""
     step = steps[view.step]
-    limit = [] if step.requests is None else [f"{step.requests} requests"]
-    limit += [] if step.duration_ns is None else [f"{(step.warmup_ns + step.duration_ns) / 1e9:g} s"]
+    ends = [] if step.requests is None else [f"{step.requests} {'sessions' if step.name == 'sessions' else 'requests'}"]
+    ends += [] if step.duration_ns is None else [f"{(step.warmup_ns + step.duration_ns) / 1e9:g} s"]
+    turns = "" if step.slice_ns is None else f" each, in turns of {step.slice_ns / 1e9:g} s"
     total = view.total
     outcomes = "  ".join(f"{name} {count}" for name, count in sorted(total.outcomes.items()))
     return [
-        f"step {view.step + 1}/{len(steps)}  closed, concurrency {step.concurrency}, {' or '.join(limit)}"
+        f"step {view.step + 1}/{len(steps)}  {step.words}, {' or '.join(ends)}{turns}"
         f"   {view.now_ns / 1e9:.0f} s   in flight {view.in_flight}",
         f"{total.requests_per_s:.1f} requests/s   {total.output_tokens_per_s:.0f} tokens/s   "
         f"TTFT p50 {_ms(total.ttft_p50_ms)}  p95 {_ms(total.ttft_p95_ms)}",

@@ -1,8 +1,8 @@
 """From a name on the command line to a validated scenario with the one-off flags applied.
 
-YAML is read as a tree of nodes, so that every message can name the true line; what YAML 1.1 makes of `off` or `1:30`
-is taken as the text it is. All mistakes in a file are reported at once, one a line. Reading sends nothing and resolves
-no secret: what a scenario says of the environment is checked by `check_environment`.
+All mistakes in a file are reported at once, one a line. Traces are read with the scenario, because what they hold is
+part of what it means; which prompts they stand for is settled once the prompts are there (`Loaded.steps`). Reading
+sends nothing and resolves no secret: what a scenario says of the environment is checked by `check_environment`.
 """
 
 import hashlib
@@ -12,188 +12,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
+import msgspec
 from pydantic import BaseModel, ValidationError
 
+from latbench.metrics.catalogue import BY_NAME
 from latbench.model.errors import UserError
+from latbench.model.load import Ramp, Step, Trace
 from latbench.model.request import Endpoint, Timeouts
+from latbench.scenario.files import Document, located, read_yaml, shipped_folder
+from latbench.scenario.grammar import KeyPath, format_duration, format_key, nearest
+from latbench.scenario.load import LoadEntry, end_of, written
+from latbench.scenario.prompts import PromptSet
+from latbench.scenario.resolved import resolved
 from latbench.scenario.schema import (
+    BudgetSettings,
     EndpointSettings,
     FromEnvironment,
-    KeyPath,
-    LoadEntry,
     OutputSettings,
     PromptSettings,
     Scenario,
-    Step,
-    format_duration,
-    format_key,
-    nearest,
     problems_of,
 )
+from latbench.scenario.trace import TraceFile, read_trace
 
-MAX_FILE_BYTES = 20 * 2**20
-_MAX_NODES = 1_000_000
-_TAG = "tag:yaml.org,2002:"
 _Validated = TypeVar("_Validated", bound=BaseModel)
-
-# The parser in C reads a whole prompt pack in a fraction of a second; both give the same nodes.
-_YAML_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def shown(path: Path) -> str:
-    """A path as messages name it: relative where it lies below the working directory."""
-    try:
-        return str(path.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file. Raises UserError for what is missing, unreadable, huge or not text."""
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UserError(f"{shown(path)}: larger than {MAX_FILE_BYTES // 2**20} MB; split it")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{shown(path)}: cannot be read: {error.strerror}") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{shown(path)}:{line}: not UTF-8 text; save it as UTF-8") from error
-    if "\0" in text:
-        raise UserError(f"{shown(path)}: a binary file; only text can be read")
-    return text
-
-
-@dataclass(frozen=True)
-class Document:
-    """The data of a YAML file, and the line of each value in it (a key's line for what stands in a mapping)."""
-
-    path: Path
-    data: Any
-    lines: Mapping[KeyPath, int]
-
-    def where(self, key: KeyPath) -> str:
-        """`file:line: key`. An index into what is written as a single value is left out."""
-        kept: KeyPath = ()
-        line = self.lines[()]
-        for part in key:
-            if (*kept, part) in self.lines:
-                line = self.lines[(*kept, part)]
-            elif isinstance(part, int):
-                continue
-            kept = (*kept, part)
-        return f"{shown(self.path)}:{line}" + (f": {format_key(kept)}" if kept else "")
-
-
-def read_yaml(path: Path) -> Document:
-    """A file with one YAML document of plain data. Raises UserError with the line of each mistake."""
-    text = read_text(path)
-    try:
-        node = yaml.compose(text, Loader=_YAML_LOADER)
-        if node is None:
-            raise UserError(f"{shown(path)}: the file is empty")
-        reader = _NodeReader()
-        data = reader.value(node, ())
-    except yaml.MarkedYAMLError as error:
-        raise UserError(_syntax_error(path, text, error)) from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise UserError(f"{shown(path)}:{line}: a control character, which YAML does not allow; remove it") from error
-    except RecursionError as error:
-        raise UserError(f"{shown(path)}: nested too deeply") from error
-    document = Document(path, data, reader.lines)
-    if reader.problems:
-        raise UserError("\n".join(_located(document, reader.problems)))
-    return document
-
-
-def _syntax_error(path: Path, text: str, error: yaml.MarkedYAMLError) -> str:
-    line = error.problem_mark.line if error.problem_mark else 0
-    lines = text.splitlines()
-    # The parser may see a tab's harm only on the line after it.
-    for index in (line, line - 1):
-        if 0 <= index < len(lines) and "\t" in lines[index][: len(lines[index]) - len(lines[index].lstrip())]:
-            return f"{shown(path)}:{index + 1}: a tab at the start of a line; indent with spaces"
-    return f"{shown(path)}:{line + 1}: not YAML: {error.problem}"
-
-
-def _located(document: Document, problems: list[tuple[KeyPath, str]]) -> list[str]:
-    return [f"{document.where(key)}: {message}" for key, message in problems]
-
-
-class _NodeReader:
-    """Turns YAML nodes into plain data (what JSON can say), collecting lines and problems on the way."""
-
-    def __init__(self) -> None:
-        self.lines: dict[KeyPath, int] = {}
-        self.problems: list[tuple[KeyPath, str]] = []
-        self._open: set[int] = set()
-
-    def value(self, node: yaml.Node, path: KeyPath) -> Any:  # noqa: ANN401 - any plain data
-        self.lines.setdefault(path, node.start_mark.line + 1)
-        if len(self.lines) > _MAX_NODES:
-            raise yaml.MarkedYAMLError(problem="too many values", problem_mark=node.start_mark)
-        if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, path)
-        if id(node) in self._open:
-            raise yaml.MarkedYAMLError(problem="an alias inside of what it stands for", problem_mark=node.start_mark)
-        self._open.add(id(node))
-        try:
-            if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
-                return self._mapping(node, path)
-            if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
-                return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
-        finally:
-            self._open.remove(id(node))
-        self._refuse_tag(node, path)
-        return None
-
-    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            name = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if name is None or name == "<<" or key_node.tag == _TAG + "null":
-                line = key_node.start_mark.line + 1
-                self.lines.setdefault((*path, f"line {line}"), line)
-                self.problems.append(((*path, f"line {line}"), "not a key; write it as text"))
-                continue
-            key = (*path, name)
-            if name in result:
-                self.problems.append((key, f"written twice, again in line {key_node.start_mark.line + 1}; keep one"))
-                continue
-            self.lines[key] = key_node.start_mark.line + 1
-            result[name] = self.value(value_node, key)
-        return result
-
-    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> str | int | float | bool | None:
-        text, kind = node.value, node.tag.removeprefix(_TAG)
-        if kind == "null":
-            return None
-        if kind == "bool" and text.lower() in ("true", "false"):
-            return bool(text.lower() == "true")
-        if kind in ("int", "float"):
-            try:
-                return int(text, 16 if text.lower().startswith("0x") else 10) if kind == "int" else float(text)
-            except ValueError:
-                # Octals, binaries, base 60 and `.inf` are what nobody meant here.
-                return str(text)
-        if kind in ("str", "bool", "timestamp", "value"):
-            return str(text)
-        self._refuse_tag(node, path)
-        return None
-
-    def _refuse_tag(self, node: yaml.Node, path: KeyPath) -> None:
-        self.problems.append((path, f"the tag {node.tag.replace(_TAG, '!!')} is not allowed; write plain data"))
-
-
-def shipped_folder() -> Path:
-    """The scenarios that come with latbench: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "_shipped"
-    return installed if installed.is_dir() else package.parent / "scenarios"
 
 
 def find_scenario(name: str, cwd: Path) -> Path:
@@ -224,6 +66,7 @@ class Flags:
     api: str | None = None
     api_key_env: str | None = None
     concurrency: int | None = None
+    rate: str | None = None
     requests: int | None = None
     duration: str | None = None
     max_tokens: int | str | None = None
@@ -237,24 +80,25 @@ NO_FLAGS = Flags()
 
 @dataclass(frozen=True)
 class Loaded:
-    """A scenario with the flags applied. `from_flags` names, for each key that a flag set, that flag."""
+    """A scenario with the flags applied. `from_flags` names, for each key that a flag set, that flag.
+
+    `traces` are by path as written. What they hold is part of the scenario's `sha256`.
+    """
 
     scenario: Scenario
     source_path: Path
     sha256: str
     document: Document
     from_flags: Mapping[KeyPath, str]
+    traces: Mapping[str, TraceFile]
 
     def where(self, *key: str | int) -> str:
         """The place of a key, as messages begin: `file:line: key`, or the flag that set it."""
-        for length in range(len(key), 0, -1):
-            if key[:length] in self.from_flags:
-                return self.from_flags[key[:length]]
-        return self.document.where(key)
+        return _where(self.document, self.from_flags, key)
 
     def resolved(self) -> dict[str, Any]:
         """The scenario as JSON can say it, defaults written out, without secrets. It is itself a scenario."""
-        return _resolved(self.scenario)
+        return resolved(self.scenario, _digests(self.traces))
 
     def endpoints(self) -> list[Endpoint]:
         """The endpoints as the engine takes them."""
@@ -265,9 +109,37 @@ class Loaded:
         limits = self.scenario.timeouts
         return Timeouts(limits.connect, limits.first_output, limits.idle, limits.total)
 
-    def steps(self) -> list[Step]:
-        """The steps of the load, one after the other."""
-        return self.scenario.steps()
+    def steps(self, prompts: PromptSet) -> list[Step]:
+        """The steps of the load, one after the other, with the arrivals of traces.
+
+        Raises UserError where a trace names a prompt that is not among `prompts`.
+        """
+        return [self._complete(step, prompts) for step in self.scenario.steps()]
+
+    def _complete(self, step: Step, prompts: PromptSet) -> Step:
+        order = self.scenario.endpoints_order
+        if order is not None and len(self.scenario.endpoints) > 1:
+            step = msgspec.structs.replace(step, slice_ns=order.alternate.slice)
+        if not isinstance(step.shape, Trace):
+            return step
+        trace = self.traces[step.shape.path]
+        shape = trace.resolve(step.shape.path, prompts, self.scenario.seed)
+        # Its last line ends a trace, unless something has cut it short before.
+        count = len(trace.offsets_ns) if step.requests is None else min(step.requests, len(trace.offsets_ns))
+        return msgspec.structs.replace(step, shape=shape, requests=count)
+
+    def slo(self) -> dict[str, float]:
+        """The limits by metric, each in the metric's unit."""
+        return {name: limit / BY_NAME[name].scale for name, limit in self.scenario.slo.items()}
+
+    def budget(self) -> BudgetSettings | None:
+        """What the run may use up."""
+        return self.scenario.budget
+
+    def prices(self) -> dict[str, dict[str, float]]:
+        """US dollars for a million tokens, by endpoint, of those that have a price."""
+        prices = {settings.name: settings.price for settings in self.scenario.endpoints}
+        return {name: price.model_dump(exclude_none=True) for name, price in prices.items() if price is not None}
 
     @property
     def drain_ns(self) -> int:
@@ -290,10 +162,61 @@ def load_scenario(path: Path, flags: Flags = NO_FLAGS) -> Loaded:
     except ValidationError as error:
         found = problems_of(error, Scenario)
         found.sort(key=lambda problem: _line(document, problem[0]))
-        raise UserError("\n".join(_located(document, found))) from error
+        raise UserError("\n".join(located(document, found))) from error
     scenario, from_flags = _Override(scenario, flags).apply()
-    text = json.dumps(_resolved(scenario), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return Loaded(scenario, path, hashlib.sha256(text.encode()).hexdigest(), document, from_flags)
+    _check_prices(scenario, document, from_flags)
+    traces = _read_traces(scenario, document, from_flags)
+    meant = resolved(scenario, _digests(traces))
+    text = json.dumps(meant, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return Loaded(scenario, path, hashlib.sha256(text.encode()).hexdigest(), document, from_flags, traces)
+
+
+def _where(document: Document, from_flags: Mapping[KeyPath, str], key: KeyPath) -> str:
+    for length in range(len(key), 0, -1):
+        if key[:length] in from_flags:
+            return from_flags[key[:length]]
+    return document.where(key)
+
+
+def _digests(traces: Mapping[str, TraceFile]) -> dict[str, str]:
+    return {name: trace.sha256 for name, trace in traces.items()}
+
+
+def _check_prices(scenario: Scenario, document: Document, from_flags: Mapping[KeyPath, str]) -> None:
+    """Raises UserError where dollars are to be counted and an endpoint has no price."""
+    if scenario.budget is None or scenario.budget.usd is None:
+        return
+    free = [settings.name for settings in scenario.endpoints if settings.price is None]
+    if free:
+        place = _where(document, from_flags, ("budget", "usd"))
+        raise UserError(
+            f"{place}: needs a price of every endpoint, and {', '.join(free)} has none; give it one "
+            "(price: {input: 3.00, output: 15.00}), or limit requests or tokens instead"
+        )
+
+
+def _read_traces(scenario: Scenario, document: Document, from_flags: Mapping[KeyPath, str]) -> dict[str, TraceFile]:
+    """The traces of all entries, by path as written. Raises UserError, one line for each mistake."""
+    traces: dict[str, TraceFile] = {}
+    problems: list[str] = []
+    for index, entry in enumerate(scenario.load):
+        for number, name in enumerate(entry.path):
+            place = _where(document, from_flags, ("load", index, "path", number))
+            file = document.path.parent / name
+            if not file.is_file():
+                problems.append(f"{place}: no such file: {name}; it is relative to the scenario's folder")
+                continue
+            try:
+                traces[name] = traces.get(name) or read_trace(file)
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            if entry.sha256 not in (None, traces[name].sha256):
+                place = _where(document, from_flags, ("load", index, "sha256"))
+                problems.append(f"{place}: {name} has changed: its SHA-256 is {traces[name].sha256}")
+    if problems:
+        raise UserError("\n".join(problems))
+    return traces
 
 
 def _line(document: Document, key: KeyPath) -> int:
@@ -351,24 +274,44 @@ class _Override:
 
     def _load(self) -> None:
         flags, first = self._flags, self._scenario.steps()[0]
-        given = {"concurrency": flags.concurrency, "requests": flags.requests, "duration": flags.duration}
-        given = {key: value for key, value in given.items() if value is not None}
+        values = {"concurrency": flags.concurrency, "rate": flags.rate}
+        values |= {"requests": flags.requests, "duration": flags.duration}
+        given = {key: value for key, value in values.items() if value is not None}
         if not given:
             return
-        entry: dict[str, Any] = {
-            "shape": "closed",
-            "concurrency": first.concurrency,
-            "think": format_duration(first.think_ns),
-        }
-        ended_by_flag = "requests" in given or "duration" in given
-        if not ended_by_flag:
-            entry |= _end_of(first)
+        if "concurrency" in given and "rate" in given:
+            raise UserError(
+                "--rate: not with --concurrency: a rate makes an open loop, a concurrency a closed one; leave one out"
+            )
+        names = {key: f"--{key}" for key in given}
+        entry = self._how(given, first) | self._until(given, first)
         # A warm-up is the first step's where the step still ends in the same way; else the rule decides.
         if "requests" not in given or first.requests is not None:
             entry |= self._written_warmup()
-        names = {key: f"--{key}" for key in given}
+        if not {"requests", "duration"} & {*entry, *given} and entry["shape"] != "trace":
+            flag = " ".join(names.values())
+            raise UserError(f"{flag}: needs --requests or --duration: the first step is only as long as its trace")
         self._changes["load"] = (_validate(LoadEntry, entry | given, names),)
         self._from_flags[("load",)] = " ".join(names.values())
+
+    def _how(self, given: Mapping[str, Any], first: Step) -> dict[str, Any]:
+        """How hard the one step pushes: as the first one does, unless a flag makes another shape of it."""
+        entry = {key: value for key, value in written(first).items() if key not in ("requests", "duration", "warmup")}
+        kept = {"concurrency": ("think",), "rate": ("max_in_flight",)}
+        for flag, shape in (("concurrency", "closed"), ("rate", "poisson")):
+            if flag in given:
+                entry = {key: value for key, value in entry.items() if key in kept[flag]} | {"shape": shape}
+        if isinstance(first.shape, Trace) and entry["shape"] == "trace" and self._scenario.load[0].sha256 is not None:
+            entry["sha256"] = self._scenario.load[0].sha256
+        return entry
+
+    def _until(self, given: Mapping[str, Any], first: Step) -> dict[str, Any]:
+        """What ends it: the flags, else what ends the first one. A ramp has a duration in any case."""
+        end = end_of(first)
+        if not {"requests", "duration"} & set(given):
+            return end
+        still_ramp = isinstance(first.shape, Ramp) and not {"concurrency", "rate"} & set(given)
+        return {"duration": end["duration"]} if still_ramp else {}
 
     def _written_warmup(self) -> dict[str, str]:
         written = self._scenario.load[0].warmup
@@ -389,18 +332,13 @@ class _Override:
             self._top_level("labels", self._scenario.labels | dict(flags.labels), "--label")
 
     def _top_level(self, key: str, value: object, flag: str) -> None:
-        data = _resolved(self._scenario) | {key: value}
+        data = resolved(self._scenario, {}) | {key: value}
         self._changes[key] = getattr(_validate(Scenario, data, {key: flag}), key)
         self._from_flags[(key,)] = flag
 
 
-def _end_of(step: Step) -> dict[str, Any]:
-    duration = None if step.duration_ns is None else format_duration(step.duration_ns)
-    return {key: value for key, value in (("requests", step.requests), ("duration", duration)) if value is not None}
-
-
 # Flags whose values may hold a secret, by mistake or by nature, are not repeated.
-_REPEATED = ("--duration", "--concurrency", "--requests", "--max-tokens", "--seed", "--api")
+_REPEATED = ("--duration", "--concurrency", "--rate", "--requests", "--max-tokens", "--seed", "--api")
 
 
 def _validate(model: type[_Validated], data: dict[str, Any], names: Mapping[str, str]) -> _Validated:
@@ -433,33 +371,6 @@ def _endpoint(settings: EndpointSettings, base: Path) -> Endpoint:
         ca_file=None if settings.ca_file is None else str((base / settings.ca_file).absolute()),
         proxy=settings.proxy,
     )
-
-
-def _resolved(scenario: Scenario) -> dict[str, Any]:
-    data = scenario.model_dump(mode="json", exclude={"endpoints", "timeouts", "load"}, exclude_none=True)
-    timeouts = {key: format_duration(ns) for key, ns in scenario.timeouts.model_dump().items()}
-    endpoints = []
-    for settings in scenario.endpoints:
-        endpoint = settings.model_dump(mode="json", exclude={"body", "headers"}, exclude_none=True)
-        if not settings.api_key_env:
-            del endpoint["api_key_env"]
-        endpoint["provider"] = settings.provider or settings.name
-        endpoint["headers"] = {
-            name: {"env": value.env} if isinstance(value, FromEnvironment) else value
-            for name, value in settings.headers.items()
-        }
-        # Not with the rest, because a null in the body is meant.
-        endpoints.append(endpoint | {"body": dict(settings.body)})
-    load = []
-    for step in scenario.steps():
-        times = {"warmup": format_duration(step.warmup_ns), "think": format_duration(step.think_ns)}
-        load.append({"shape": step.shape, "concurrency": step.concurrency, **_end_of(step), **times})
-    return data | {
-        "endpoints": endpoints,
-        "timeouts": timeouts,
-        "drain": format_duration(scenario.drain),
-        "load": load,
-    }
 
 
 def check_environment(loaded: Loaded, environ: Mapping[str, str]) -> None:

@@ -19,7 +19,7 @@ import yaml
 
 from latbench.model.errors import UserError
 from latbench.model.request import Prompt
-from latbench.scenario.loader import read_yaml, shown
+from latbench.scenario.files import read_yaml, shown
 from latbench.scenario.prompts import read_pack
 from latbench.scenario.tokens import count
 

@@ -21,8 +21,9 @@ import msgspec
 
 from latbench.model.errors import UserError
 from latbench.model.request import Message, Prompt
-from latbench.scenario.loader import read_text, read_yaml, shipped_folder, shown
-from latbench.scenario.schema import TASKS, PromptSettings, nearest, parse_size
+from latbench.scenario.files import read_text, read_yaml, shipped_folder, shown
+from latbench.scenario.grammar import nearest, parse_size
+from latbench.scenario.schema import TASKS, PromptSettings
 from latbench.scenario.tokens import count
 
 _TEXT_KEYS = ("prompt", "question", "text", "input")

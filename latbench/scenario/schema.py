@@ -1,16 +1,11 @@
-"""What may stand in a scenario file, in which grammar, and the steps its load expands to.
+"""What may stand in a scenario file.
 
-A key that is not here does not exist: it is an error that suggests the nearest one. Units are never guessed, so a bare
-number where a unit matters is an error too. Messages are ours and never repeat a value that may be a secret; they
-leave here as (path, message), and the loader adds file and line.
+A key that is not here does not exist: it is an error that suggests the nearest one. Messages are ours and never repeat
+a value that may be a secret; they leave here as (path, message), and the loader adds file and line.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from difflib import get_close_matches
-from itertools import product
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
@@ -18,28 +13,39 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
     PlainValidator,
-    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
+from latbench.metrics.catalogue import BY_NAME
+from latbench.model.load import Step
 from latbench.providers.registry import APIS
-
-KeyPath = tuple[str | int, ...]
-"""Where a value stands: `("endpoints", 0, "model")`."""
+from latbench.scenario.grammar import (
+    ONE_OR_MORE,
+    UNITS_NS,
+    Count,
+    Duration,
+    Flag,
+    KeyPath,
+    PositiveDuration,
+    Record,
+    Size,
+    Text,
+    nearest,
+    one_of,
+    parse_duration,
+    problems_at,
+)
+from latbench.scenario.load import LoadEntry
 
 TASKS = ("generation", "completion", "review", "search", "refactor", "debug")
+LEADS = (*BY_NAME, "total_time", "requests_per_min", "usd_per_1k_tokens")
+"""What may lead a summary: a metric, or a figure of the whole run."""
 
-_NS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000, "ms": 1_000_000}
-_SIZES = {"": 1, "k": 1_000, "M": 1_000_000}
-_NUMBER = r"\d+(?:\.\d+)?"
-_LONGEST_NS = 8_760 * _NS["h"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -59,72 +65,9 @@ _NOT_IN_BODY = {
 }
 
 
-def parse_duration(value: object) -> int:
-    """Nanoseconds of `250ms`, `30s`, `5m` or `1h`. Raises ValueError with advice; a bare number is refused."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError(f"a bare number; write {value}s")
-    if not isinstance(value, str):
-        raise ValueError("must be a duration such as 30s")
-    if re.fullmatch(_NUMBER, value):
-        raise ValueError(f"a bare number; write {value}s")
-    match = re.fullmatch(rf"({_NUMBER})(ms|s|m|h)", value)
-    if match is None:
-        raise ValueError("not a duration; write one number and one unit (ms, s, m or h), such as 90s")
-    ns = Decimal(match[1]) * _NS[match[2]]
-    if ns > _LONGEST_NS:
-        raise ValueError("too long; at most 8760h")
-    if ns != int(ns):
-        raise ValueError("finer than a nanosecond; write fewer decimals")
-    return int(ns)
-
-
-def format_duration(ns: int) -> str:
-    """The shortest text without decimals, if there is one, that `parse_duration` reads as `ns`."""
-    for unit, length in _NS.items():
-        if ns and ns % length == 0:
-            return f"{ns // length}{unit}"
-    return f"{Decimal(ns) / _NS['ms']:f}ms" if ns else "0s"
-
-
-def parse_size(value: object) -> int:
-    """A count such as `256`, `10k` or `3M`. Raises ValueError with advice."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = re.fullmatch(rf"({_NUMBER})([kM]?)", value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("not a size; write a whole number, or one with k or M, such as 10k")
-    size = Decimal(match[1]) * _SIZES[match[2]]
-    if size != int(size):
-        raise ValueError("must be a whole number")
-    return int(size)
-
-
-def _positive_ns(ns: int) -> int:
-    if ns == 0:
-        raise ValueError("must be longer than 0s")
-    return ns
-
-
-def _one_or_more(value: object) -> object:
-    """A list in a field is so many values, anything else is one; null is none."""
-    if value is None:
-        return ()
-    if isinstance(value, list | tuple):
-        if not value:
-            raise ValueError("an empty list; give it a value or remove the key")
-        return value
-    return (value,)
-
-
 def _plain_name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError("may hold only letters, digits, `.`, `_` and `-`, and starts with a letter or digit")
-    return value
-
-
-def _printable(value: str) -> str:
-    if not value.strip() or not value.isprintable():
-        raise ValueError("must be text that can be printed, and not empty")
     return value
 
 
@@ -159,43 +102,16 @@ def _proxy(value: str) -> str:
 
 def _known_api(value: str) -> str:
     if value not in APIS:
-        raise ValueError(_one_of(value, APIS))
+        raise ValueError(one_of(value, APIS))
     return value
 
 
-def nearest(word: str, among: Sequence[str]) -> str:
-    """Advice for a word that is not among those: the nearest one, or all of them."""
-    close = get_close_matches(word, among, n=1)
-    return f'did you mean "{close[0]}"?' if close else f"there {'is' if len(among) == 1 else 'are'}: {', '.join(among)}"
-
-
-def _one_of(value: object, among: Sequence[str]) -> str:
-    close = get_close_matches(value, among, n=1) if isinstance(value, str) else []
-    return f"must be {' or '.join(among)}" + (f'; did you mean "{close[0]}"?' if close else "")
-
-
-def _at(problems: Sequence[tuple[KeyPath, str]]) -> PydanticCustomError:
-    """An error that says itself where below the validated value its problems stand."""
-    return PydanticCustomError("problems", "problems", {"problems": list(problems)})
-
-
-Duration = Annotated[int, BeforeValidator(parse_duration)]
-PositiveDuration = Annotated[int, BeforeValidator(parse_duration), AfterValidator(_positive_ns)]
-Count = Annotated[int, Field(ge=1, le=2**53, strict=True)]
-Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1, le=2**53)]
-Text = Annotated[str, Field(strict=True), AfterValidator(_printable)]
 PlainName = Annotated[str, Field(strict=True), AfterValidator(_plain_name)]
 Variable = Annotated[str, Field(strict=True), AfterValidator(_variable)]
 Usd = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
-Flag = Annotated[bool, Field(strict=True)]
-ONE_OR_MORE = BeforeValidator(_one_or_more)
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FromEnvironment(_Record):
+class FromEnvironment(Record):
     """`{env: NAME}`: a value that is read from the environment where the engine runs."""
 
     env: Variable
@@ -211,7 +127,7 @@ def _header_value(value: object) -> str | FromEnvironment:
     return value
 
 
-class Price(_Record):
+class Price(Record):
     """US dollars for a million tokens."""
 
     input: Usd
@@ -219,7 +135,7 @@ class Price(_Record):
     cached_input: Usd | None = None
 
 
-class Limits(_Record):
+class Limits(Record):
     """What the provider promised: requests and tokens a minute, requests at a time, requests a day."""
 
     rpm: Count | None = None
@@ -228,7 +144,7 @@ class Limits(_Record):
     rpd: Count | None = None
 
 
-class EndpointSettings(_Record):
+class EndpointSettings(Record):
     """One candidate. `provider` groups rate limits and price; it is the name where none is given."""
 
     name: Text
@@ -237,8 +153,8 @@ class EndpointSettings(_Record):
     base_url: Annotated[str, Field(strict=True), AfterValidator(_base_url)]
     model: Text
     api_key_env: Annotated[tuple[Variable, ...], ONE_OR_MORE] = ()
-    headers: dict[str, Annotated[str | FromEnvironment, PlainValidator(_header_value)]] = {}
-    body: dict[str, Any] = {}
+    headers: dict[str, Annotated[str | FromEnvironment, PlainValidator(_header_value)]] = Field(default_factory=dict)
+    body: dict[str, Any] = Field(default_factory=dict)
     stream: Flag = True
     max_tokens_field: Literal["auto", "max_tokens", "max_completion_tokens"] = "auto"
     usage: Literal["auto", "off"] = "auto"
@@ -259,7 +175,7 @@ class EndpointSettings(_Record):
             elif isinstance(value, str) and _SECRET_WORDS & set(re.split(r"[-_.]", name.lower())):
                 problems.append(((name,), "a secret must not stand in the file; use {env: NAME}"))
         if problems:
-            raise _at(problems)
+            raise problems_at(problems)
         return headers
 
     @field_validator("body")
@@ -267,11 +183,11 @@ class EndpointSettings(_Record):
     def _nothing_of_ours(cls, body: dict[str, Any]) -> dict[str, Any]:
         problems = [((key,), f"latbench sets this field; {_NOT_IN_BODY[key]}") for key in body if key in _NOT_IN_BODY]
         if problems:
-            raise _at(problems)
+            raise problems_at(problems)
         return body
 
 
-class PromptSettings(_Record):
+class PromptSettings(Record):
     """A pack by name, or a path of one's own; weights of tasks, their shares of the prompts where none are given."""
 
     pack: PlainName | None = None
@@ -279,7 +195,7 @@ class PromptSettings(_Record):
     tasks: dict[
         Literal["generation", "completion", "review", "search", "refactor", "debug"],
         Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)],
-    ] = {}
+    ] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -289,91 +205,100 @@ class PromptSettings(_Record):
         if self.tasks and not any(self.tasks.values()):
             problems.append((("tasks",), "every weight is 0; give at least one task a weight"))
         if problems:
-            raise _at(problems)
+            raise problems_at(problems)
         return self
 
 
-class OutputSettings(_Record):
+class OutputSettings(Record):
     """What is asked for. `max_tokens` bounds every answer."""
 
     max_tokens: Size = 256
     mode: Literal["text"] = "text"
 
 
-class TimeoutSettings(_Record):
+class TimeoutSettings(Record):
     """Limits of one exchange, nanoseconds."""
 
-    connect: PositiveDuration = 10 * _NS["s"]
-    first_output: PositiveDuration = 120 * _NS["s"]
-    idle: PositiveDuration = 30 * _NS["s"]
-    total: PositiveDuration = 600 * _NS["s"]
+    connect: PositiveDuration = 10 * UNITS_NS["s"]
+    first_output: PositiveDuration = 120 * UNITS_NS["s"]
+    idle: PositiveDuration = 30 * UNITS_NS["s"]
+    total: PositiveDuration = 600 * UNITS_NS["s"]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the load. Whichever of `requests` (per endpoint) and `duration_ns` is reached first ends it.
+class Slices(Record):
+    """How long an endpoint is loaded before it is the next one's turn, nanoseconds."""
 
-    `warmup_ns` precedes `duration_ns` and is not part of it.
-    """
-
-    shape: str
-    concurrency: int
-    requests: int | None
-    duration_ns: int | None
-    warmup_ns: int
-    think_ns: int
+    slice: PositiveDuration
 
 
-def default_warmup_ns(requests: int | None, duration_ns: int | None) -> int:
-    """Nothing for a step that counts requests; else max(10 s, 10 %), but at most a third of the duration."""
-    if requests is not None or duration_ns is None:
-        return 0
-    return min(max(10 * _NS["s"], duration_ns // 10), duration_ns // 3)
+class Alternate(Record):
+    """Endpoints take turns."""
+
+    alternate: Slices
 
 
-class LoadEntry(_Record):
-    """An entry of `load`. Each field holds one value or several; their product, in the order written, is the steps."""
-
-    shape: Annotated[tuple[Literal["closed"], ...], ONE_OR_MORE]
-    concurrency: Annotated[tuple[Count, ...], ONE_OR_MORE]
-    duration: Annotated[tuple[PositiveDuration, ...], ONE_OR_MORE] = ()
-    requests: Annotated[tuple[Count, ...], ONE_OR_MORE] = ()
-    warmup: Annotated[tuple[Duration, ...], ONE_OR_MORE] = ()
-    think: Annotated[tuple[Duration, ...], ONE_OR_MORE] = (0,)
-    _written: tuple[str, ...] = PrivateAttr(default=())
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _keep_order(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        entry = handler(data)
-        problems: list[tuple[KeyPath, str]] = []
-        if not entry.duration and not entry.requests:
-            problems.append(((), "needs duration or requests"))
-        empty = [key for key in ("shape", "concurrency") if not getattr(entry, key)]
-        problems += [((key,), "is empty; give it a value") for key in empty]
-        if problems:
-            raise _at(problems)
-        if isinstance(data, Mapping):
-            entry._written = tuple(data)
-        return entry
-
-    def steps(self) -> list[Step]:
-        """The product of all lists; the first written varies slowest."""
-        lists = {key: getattr(self, key) for key in self._written}
-        lists = {key: values for key, values in lists.items() if values}
-        return [_step(dict(zip(lists, values, strict=True))) for values in product(*lists.values())]
+def _order(value: object) -> object:
+    """`together` is None: there is nothing to say of it."""
+    if value == "together":
+        return None
+    if not isinstance(value, Mapping):
+        raise ValueError("must be together or {alternate: {slice: 20s}}")
+    return value
 
 
-def _step(given: Mapping[str, Any]) -> Step:
-    requests, duration_ns = given.get("requests"), given.get("duration")
-    warmup_ns = given.get("warmup")
-    if warmup_ns is None:
-        warmup_ns = default_warmup_ns(requests, duration_ns)
-    return Step(given["shape"], given["concurrency"], requests, duration_ns, warmup_ns, given.get("think", 0))
+class BudgetSettings(Record):
+    """What a run may use up, over all endpoints and workers."""
+
+    usd: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] | None = None
+    requests: Size | None = None
+    tokens: Size | None = None
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if self.usd is None and self.requests is None and self.tokens is None:
+            raise problems_at([((), "needs usd, requests or tokens")])
+        return self
 
 
-class Scenario(_Record):
-    """A scenario file. Durations are nanoseconds."""
+def _limit(name: str, value: object) -> float:
+    """The limit of a metric: nanoseconds where the metric is a time, else in the metric's unit."""
+    metric = BY_NAME.get(name)
+    if metric is None:
+        raise ValueError(f"no metric; {nearest(name, tuple(BY_NAME))}")
+    if metric.unit == "ms":
+        limit: object = parse_duration(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        limit = value
+    else:
+        raise ValueError(f"must be a number of {metric.unit}")
+    if not 0 < limit < float("inf"):  # type: ignore[operator] # a number by now
+        raise ValueError("must be more than 0, and finite")
+    return limit  # type: ignore[return-value]
+
+
+def _limits(value: object) -> dict[str, float]:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a mapping of `metric: limit`, such as {ttft: 800ms}")
+    limits: dict[str, float] = {}
+    problems: list[tuple[KeyPath, str]] = []
+    for name, written in value.items():
+        try:
+            limits[name] = _limit(name, written)
+        except ValueError as error:
+            problems.append(((name,), "is empty; give it a value or remove the key" if written is None else str(error)))
+    if problems:
+        raise problems_at(problems)
+    return limits
+
+
+def _lead(name: str) -> str:
+    if name not in LEADS:
+        raise ValueError(f"nothing that can lead a summary; {nearest(name, LEADS)}")
+    return name
+
+
+class Scenario(Record):
+    """A scenario file. Durations are nanoseconds, and limits of `slo` that are times."""
 
     name: PlainName
     version: Text = "1"
@@ -383,9 +308,13 @@ class Scenario(_Record):
     output: OutputSettings = OutputSettings()
     cache: Literal["cold", "warm"] = "cold"
     timeouts: TimeoutSettings = TimeoutSettings()
-    drain: Duration = 60 * _NS["s"]
+    drain: Duration = 60 * UNITS_NS["s"]
     load: Annotated[tuple[LoadEntry, ...], ONE_OR_MORE, Field(min_length=1)]
-    labels: dict[Text, Annotated[str, Field(strict=True)]] = {}
+    endpoints_order: Annotated[Alternate | None, BeforeValidator(_order)] = None
+    slo: Annotated[dict[str, float], PlainValidator(_limits)] = Field(default_factory=dict)
+    lead: Annotated[tuple[Annotated[str, Field(strict=True), AfterValidator(_lead)], ...], ONE_OR_MORE] = ()
+    budget: BudgetSettings | None = None
+    labels: dict[Text, Annotated[str, Field(strict=True)]] = Field(default_factory=dict)
 
     @field_validator("endpoints")
     @classmethod
@@ -396,17 +325,12 @@ class Scenario(_Record):
             if first.setdefault(endpoint.name, index) != index:
                 problems.append(((index, "name"), f"endpoints[{first[endpoint.name]}] has the same name"))
         if problems:
-            raise _at(problems)
+            raise problems_at(problems)
         return endpoints
 
     def steps(self) -> list[Step]:
-        """All steps, one after the other."""
+        """All steps, one after the other; a trace without its arrivals, which are in a file of its own."""
         return [step for entry in self.load for step in entry.steps()]
-
-
-def format_key(path: KeyPath) -> str:
-    """`endpoints[0].model`, as messages name a place."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[tuple[KeyPath, str]]:
@@ -433,6 +357,7 @@ _MESSAGES = {
     "dict_type": "must be a mapping of `key: value`",
     "model_type": "must be a mapping of `key: value`",
     "too_short": "an empty list; give it at least one item",
+    "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "less_than": "must be less than {lt}",
@@ -448,7 +373,7 @@ def _message(detail: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str
     if kind == "value_error":
         return str(context["error"])
     if kind == "literal_error":
-        return _one_of(given, re.findall(r"'([^']*)'", str(context["expected"])))
+        return one_of(given, re.findall(r"'([^']*)'", str(context["expected"])))
     if kind == "string_type":
         return "must be text" + ("; put it in quotes" if type(given) in (int, float) else "")
     return _MESSAGES.get(kind, "not valid here").format(**context)
@@ -459,7 +384,12 @@ def _keys_at(model: type[BaseModel], path: KeyPath) -> list[str]:
     for part in path:
         if isinstance(part, str):
             model = next(_models_in(model.model_fields[part].annotation))
-    return list(model.model_fields)
+    return keys_of(model)
+
+
+def keys_of(model: type[BaseModel]) -> list[str]:
+    """The keys of a mapping as they are written."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _models_in(annotation: object) -> Iterator[type[BaseModel]]:

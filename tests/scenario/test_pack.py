@@ -15,7 +15,7 @@ import pytest
 
 from latbench.model.request import Prompt
 from latbench.scenario import manifest
-from latbench.scenario.loader import read_yaml
+from latbench.scenario.files import read_yaml
 from latbench.scenario.prompts import PromptSet, load_prompts
 from latbench.scenario.schema import PromptSettings
 

@@ -11,22 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latbench.model.errors import UserError
+from latbench.model.load import Burst, Closed, Gamma, Poisson, Ramp, Sessions, Step, Trace
 from latbench.model.request import Endpoint, Timeouts
-from latbench.scenario import loader
-from latbench.scenario.loader import (
-    Flags,
-    Loaded,
-    check_environment,
-    find_scenario,
-    load_scenario,
-    read_text,
-    read_yaml,
-    shipped_folder,
-    shown,
-)
-from latbench.scenario.schema import Step
+from latbench.plan.arrivals import arrivals
+from latbench.scenario import files
+from latbench.scenario.files import read_text, read_yaml, shipped_folder, shown
+from latbench.scenario.loader import Flags, Loaded, check_environment, find_scenario, load_scenario
+from latbench.scenario.prompts import PromptSet, load_prompts
+from latbench.scenario.schema import BudgetSettings
 
 SECOND = 1_000_000_000
+NO_PROMPTS = PromptSet("none", "", "", (), {})
 FULL = """\
 name: full
 version: "2"
@@ -65,6 +60,23 @@ endpoints:
   - {name: sim, api: openai-chat, base_url: sim, model: sim-coder}
 prompts: {pack: code-mix}
 load: {shape: closed, concurrency: 2, duration: 90s}
+"""
+OPEN = """\
+name: open
+endpoints:
+  - {name: a, api: openai-chat, base_url: sim, model: m, price: {input: 1, output: 2}}
+  - {name: b, api: openai-chat, base_url: sim, model: m, price: {input: 1.5, output: 2, cached_input: 0.1}}
+prompts: {pack: code-mix}
+load:
+  - {shape: [constant, poisson], rate: [4/s, 1/min], duration: 90s, max_in_flight: 9}
+  - {shape: gamma, rate: 4/s, cv: 1.5, requests: 5}
+  - {shape: ramp, from: 1/s, to: 10/s, duration: 30s}
+  - {shape: burst, size: 50, every: 30s, requests: 150}
+  - {shape: sessions, turns: 4, rate: 1/s, think: 2s, requests: 9}
+endpoints_order: {alternate: {slice: 20s}}
+slo: {ttft: 800ms, e2e_tokens_per_s: 20}
+lead: [ttft, total_time]
+budget: {usd: 5, requests: 5k}
 """
 
 
@@ -107,10 +119,10 @@ def test_a_scenario_becomes_the_records_of_the_engine() -> None:
     ]
     assert loaded.timeouts() == Timeouts(SECOND, 2 * SECOND, 3 * SECOND, 240 * SECOND)
     assert loaded.drain_ns == 0
-    assert loaded.steps() == [
-        Step("closed", 1, None, 60 * SECOND, 5 * SECOND, SECOND // 4),
-        Step("closed", 4, None, 60 * SECOND, 5 * SECOND, SECOND // 4),
-        Step("closed", 8, 200, None, 0, 0),
+    assert loaded.steps(NO_PROMPTS) == [
+        Step(Closed(1, SECOND // 4), None, 60 * SECOND, 5 * SECOND),
+        Step(Closed(4, SECOND // 4), None, 60 * SECOND, 5 * SECOND),
+        Step(Closed(8), 200),
     ]
     assert loaded.scenario.output.max_tokens == 1000
     assert loaded.prompts_base == Path.cwd()
@@ -120,14 +132,14 @@ def test_the_provider_is_the_name_where_none_is_given() -> None:
     assert load(SMALL).endpoints()[0].provider == "sim"
 
 
-@pytest.mark.parametrize("text", [FULL, SMALL])
+@pytest.mark.parametrize("text", [FULL, SMALL, OPEN])
 def test_the_resolved_scenario_is_a_scenario_and_resolves_to_itself(text: str) -> None:
     first = load(text)
     again = load(yaml.safe_dump(json.loads(json.dumps(first.resolved()))))
     assert again.resolved() == first.resolved()
     assert again.sha256 == first.sha256
     assert again.endpoints() == first.endpoints()
-    assert again.steps() == first.steps()
+    assert again.scenario.steps() == first.scenario.steps()
 
 
 def test_the_hash_is_of_what_is_meant_and_not_of_how_it_is_written() -> None:
@@ -180,7 +192,7 @@ def test_what_is_not_plain_yaml(text: str, message: str) -> None:
 
 
 def test_aliases_do_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "_MAX_NODES", 1000)
+    monkeypatch.setattr(files, "_MAX_NODES", 1000)
     (line,) = refused("a: &a [" + "1," * 99 + "]\nb: &b [" + "*a," * 99 + "]\nc: [*b, *b]\n")
     assert line == "s.yaml:1: not YAML: too many values"
 
@@ -253,11 +265,9 @@ def test_a_name_is_looked_up_here_and_then_in_what_comes_with_us() -> None:
     (cwd / "scenarios" / "mine.yml").touch()
     assert find_scenario("quickstart", cwd) == cwd / "scenarios" / "quickstart.yaml"
     assert find_scenario("mine", cwd) == cwd / "scenarios" / "mine.yml"
-    with pytest.raises(
-        UserError, match='no scenario "quikstart"; did you mean "quickstart"\\? there are: code-assistant,'
-    ):
+    with pytest.raises(UserError, match='no scenario "quikstart"; did you mean "quickstart"\\? there are: chat,'):
         find_scenario("quikstart", cwd)
-    with pytest.raises(UserError, match='no scenario "zzz"; there are: code-assistant, mine, quickstart'):
+    with pytest.raises(UserError, match=r'no scenario "zzz"; there are: .*mine, nightly-batch, quickstart'):
         find_scenario("zzz", cwd)
 
 
@@ -271,35 +281,102 @@ def test_a_path_is_a_path() -> None:
         find_scenario("nowhere/mine", cwd)
 
 
-@pytest.mark.parametrize("name", ["quickstart", "code-assistant"])
+SHIPPED = sorted(file.stem for file in shipped_folder().glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_what_comes_with_us_loads(name: str) -> None:
     loaded = load_scenario(find_scenario(name, Path.cwd()))
     assert loaded.scenario.name == name
+    prompts = load_prompts(loaded.scenario.prompts, loaded.prompts_base, loaded.where("prompts"))
+    steps = loaded.steps(prompts)
+    for index, step in enumerate(steps):
+        if step.open:
+            assert 45 <= len(arrivals(step, loaded.scenario.seed, index)) <= 500
+    assert bool(loaded.scenario.lead) == bool(loaded.slo()) == (name not in ("quickstart", "code-assistant"))
+    assert ("usd_per_1k_tokens" in loaded.scenario.lead) <= bool(loaded.prices())
     assert [endpoint.base_url for endpoint in loaded.endpoints()] == ["sim"]
     assert loaded.scenario.prompts.pack == "code-mix"
     check_environment(loaded, {})
+
+
+def test_the_four_uses_come_with_us() -> None:
+    assert set(SHIPPED) == {"quickstart", "code-assistant", "ide-completion", "chat", "ci-burst", "nightly-batch"}
 
 
 # --- flags ---
 
 
 def only_step(text: str, **flags: Any) -> Step:
-    (step,) = load(text, **flags).steps()
+    (step,) = load(text, **flags).scenario.steps()
     return step
 
 
-def test_any_flag_of_the_load_makes_it_one_closed_step() -> None:
-    assert only_step(FULL, concurrency=9) == Step("closed", 9, None, 60 * SECOND, 5 * SECOND, SECOND // 4)
-    assert only_step(FULL, requests=50) == Step("closed", 1, 50, None, 0, SECOND // 4)
-    assert only_step(FULL, duration="30s") == Step("closed", 1, None, 30 * SECOND, 5 * SECOND, SECOND // 4)
-    assert only_step(FULL, requests=50, duration="3s") == Step("closed", 1, 50, 3 * SECOND, 0, SECOND // 4)
-    assert only_step(SMALL, concurrency=1, duration="9s") == Step("closed", 1, None, 9 * SECOND, 3 * SECOND, 0)
+def first(entry: str) -> str:
+    """A scenario whose load begins with that entry."""
+    return SMALL.replace(
+        "{shape: closed, concurrency: 2, duration: 90s}", f"[{entry}, {{shape: closed, concurrency: 3, requests: 1}}]"
+    )
+
+
+def test_any_flag_of_the_load_makes_it_one_step() -> None:
+    slow = Closed(1, SECOND // 4)
+    assert only_step(FULL, concurrency=9) == Step(Closed(9, SECOND // 4), None, 60 * SECOND, 5 * SECOND)
+    assert only_step(FULL, requests=50) == Step(slow, 50)
+    assert only_step(FULL, duration="30s") == Step(slow, None, 30 * SECOND, 5 * SECOND)
+    assert only_step(FULL, requests=50, duration="3s") == Step(slow, 50, 3 * SECOND)
+    assert only_step(SMALL, concurrency=1, duration="9s") == Step(Closed(1), None, 9 * SECOND, 3 * SECOND)
+    assert only_step(FULL, rate="4/s") == Step(Poisson(4.0), None, 60 * SECOND, 5 * SECOND)
+    assert only_step(FULL, rate="4/s", requests=50) == Step(Poisson(4.0), 50)
 
 
 def test_a_first_step_by_requests_lends_them() -> None:
     by_requests = SMALL.replace("duration: 90s", "requests: 7, warmup: 2s")
-    assert only_step(by_requests, concurrency=3) == Step("closed", 3, 7, None, 2 * SECOND, 0)
-    assert only_step(by_requests, duration="30s") == Step("closed", 2, None, 30 * SECOND, 2 * SECOND, 0)
+    assert only_step(by_requests, concurrency=3) == Step(Closed(3), 7, None, 2 * SECOND)
+    assert only_step(by_requests, duration="30s") == Step(Closed(2), None, 30 * SECOND, 2 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("entry", "flags", "step"),
+    [
+        (
+            "{shape: poisson, rate: 4/s, duration: 60s}",
+            {"duration": "9s"},
+            Step(Poisson(4), None, 9 * SECOND, 3 * SECOND),
+        ),
+        (
+            "{shape: poisson, rate: 4/s, duration: 60s, max_in_flight: 7}",
+            {"rate": "9/s"},
+            Step(Poisson(9), None, 60 * SECOND, 10 * SECOND, 7),
+        ),
+        (
+            "{shape: poisson, rate: 4/s, duration: 60s, max_in_flight: 7}",
+            {"concurrency": 3},
+            Step(Closed(3), None, 60 * SECOND, 10 * SECOND),
+        ),
+        ("{shape: gamma, rate: 4/s, cv: 2, requests: 60}", {"requests": 5}, Step(Gamma(4, 2), 5)),
+        ("{shape: burst, size: 50, every: 30s, requests: 150}", {"requests": 100}, Step(Burst(50, 30 * SECOND), 100)),
+        ("{shape: ramp, from: 1/s, to: 9/s, duration: 60s}", {"requests": 5}, Step(Ramp(1, 9), 5, 60 * SECOND)),
+        (
+            "{shape: ramp, from: 1/s, to: 9/s, duration: 60s}",
+            {"duration": "30s"},
+            Step(Ramp(1, 9), None, 30 * SECOND, 10 * SECOND),
+        ),
+        ("{shape: ramp, from: 1/s, to: 9/s, duration: 60s}", {"rate": "2/s", "requests": 5}, Step(Poisson(2), 5)),
+        (
+            "{shape: sessions, turns: 3, rate: 1/s, think: 2s, requests: 9}",
+            {"requests": 4},
+            Step(Sessions(1, 3, 2 * SECOND), 4),
+        ),
+        (
+            "{shape: sessions, turns: 3, rate: 1/s, think: 2s, requests: 9}",
+            {"concurrency": 4},
+            Step(Closed(4, 2 * SECOND), 9),
+        ),
+    ],
+)
+def test_what_no_flag_says_comes_from_the_first_step(entry: str, flags: dict[str, Any], step: Step) -> None:
+    assert only_step(first(entry), **flags) == step
 
 
 def test_a_url_replaces_the_endpoints() -> None:
@@ -343,6 +420,10 @@ def test_a_path_of_a_flag_is_relative_to_here(tmp_path: Path) -> None:
         ({"duration": "60"}, "--duration 60: a bare number; write 60s"),
         ({"duration": "0s"}, "--duration 0s: must be longer than 0s"),
         ({"concurrency": 0}, "--concurrency 0: must be at least 1"),
+        ({"rate": "4"}, "--rate 4: a bare number; write 4/s"),
+        ({"rate": "0/s"}, "--rate 0/s: must be more than 0"),
+        ({"rate": "4/s", "concurrency": 4}, "--rate: not with --concurrency"),
+        ({"rate": "1000/s", "duration": "8760h"}, "--rate --duration: poisson 1000/s: about 34,"),
         ({"requests": -1, "concurrency": 1}, "--requests -1: must be at least 1"),
         ({"max_tokens": "1K"}, "--max-tokens 1K: not a size;"),
         ({"seed": -1}, "--seed -1: must be at least 0"),
@@ -390,3 +471,93 @@ def test_what_the_scenario_names_must_be_there() -> None:
 def test_a_missing_variable_of_a_flag_names_the_flag() -> None:
     with pytest.raises(UserError, match=r"^--api-key-env: the environment variable KEY is not set; export it$"):
         check_environment(load(SMALL, url="http://h", model="m", api_key_env="KEY"), {})
+
+
+# --- endpoints in turns, limits, budgets ---
+
+
+def test_endpoints_take_turns_where_there_are_several() -> None:
+    assert {step.slice_ns for step in load(OPEN).steps(NO_PROMPTS)} == {20 * SECOND}
+    together = OPEN.replace("{alternate: {slice: 20s}}", "together")
+    assert {step.slice_ns for step in load(together).steps(NO_PROMPTS)} == {None}
+    assert {step.slice_ns for step in load(OPEN.replace("usd: 5, ", ""), url="sim").steps(NO_PROMPTS)} == {None}
+
+
+def test_what_the_record_of_a_run_needs() -> None:
+    loaded = load(OPEN)
+    assert loaded.slo() == {"ttft": 800.0, "e2e_tokens_per_s": 20}
+    assert loaded.prices() == {
+        "a": {"input": 1.0, "output": 2.0},
+        "b": {"input": 1.5, "output": 2.0, "cached_input": 0.1},
+    }
+    assert loaded.budget() == BudgetSettings(usd=5.0, requests=5000)
+    assert (load(SMALL).slo(), load(SMALL).prices(), load(SMALL).budget()) == ({}, {}, None)
+
+
+def test_dollars_need_prices() -> None:
+    free = OPEN.replace(", price: {input: 1, output: 2}", "")
+    assert refused(free) == [
+        "s.yaml:15: budget.usd: needs a price of every endpoint, and a has none; give it one "
+        "(price: {input: 3.00, output: 15.00}), or limit requests or tokens instead"
+    ]
+    assert refused(OPEN, url="sim")[0].startswith("s.yaml:15: budget.usd: needs a price of every endpoint, and m has")
+    load(free.replace("usd: 5, ", ""))
+
+
+# --- traces ---
+
+TRACED = SMALL.replace("{shape: closed, concurrency: 2, duration: 90s}", "{shape: trace, path: day.csv}")
+
+
+def test_a_trace_is_part_of_what_a_scenario_means() -> None:
+    day = Path("day.csv")
+    day.write_text("offset\n0\n1\n")
+    before = load(TRACED)
+    (entry,) = before.resolved()["load"]
+    assert entry == {"shape": "trace", "path": "day.csv", "sha256": before.traces["day.csv"].sha256, "warmup": "0s"}
+    pinned = yaml.safe_dump(before.resolved())
+    assert load(pinned).sha256 == before.sha256
+    assert load(TRACED, seed=0).sha256 == before.sha256
+    day.write_text("offset\n0\n2\n")
+    after = load(TRACED)
+    assert after.sha256 != before.sha256
+    (line,) = refused(pinned)
+    assert re.fullmatch(r"s\.yaml:\d+: load\[0\]\.sha256: day\.csv has changed: its SHA-256 is [0-9a-f]{64}", line)
+    assert line.endswith(after.traces["day.csv"].sha256)
+    (line,) = refused(pinned, requests=1)
+    assert line.startswith("--requests: day.csv has changed")
+
+
+def test_its_last_line_ends_a_trace_and_flags_cut_it_shorter() -> None:
+    Path("day.csv").write_text("offset\n0\n1\n2\n")
+    (step,) = load(TRACED).steps(NO_PROMPTS)
+    assert (step.requests, step.duration_ns, step.warmup_ns) == (3, None, 0)
+    assert isinstance(step.shape, Trace)
+    assert arrivals(step, 0, 0).tolist() == [0, SECOND, 2 * SECOND]
+    cuts: list[tuple[dict[str, Any], int]] = [({"requests": 2}, 2), ({"requests": 9}, 3), ({"duration": "1s"}, 1)]
+    for flags, count in cuts:
+        (step,) = load(TRACED, **flags).steps(NO_PROMPTS)
+        assert step.requests == min(flags.get("requests", 3), 3)
+        assert len(arrivals(step, 0, 0)) == count
+    assert refused(TRACED, concurrency=3) == [
+        "--concurrency: needs --requests or --duration: the first step is only as long as its trace"
+    ]
+
+
+def test_mistakes_in_traces_are_named_where_they_stand() -> None:
+    Path("deep").mkdir()
+    Path("deep/bad.jsonl").write_text('{"offset": 1}\n{"offset": -1}\n{"ofset": 2}\n')
+    text = TRACED.replace("path: day.csv", "path: [day.csv, deep/bad.jsonl]")
+    assert refused(text) == [
+        "s.yaml:5: load.path[0]: no such file: day.csv; it is relative to the scenario's folder",
+        "deep/bad.jsonl:2: offset: must not be negative; it counts from the start of the step",
+        'deep/bad.jsonl:3: "ofset": unknown; did you mean "offset"?',
+    ]
+
+
+def test_a_trace_is_relative_to_the_scenario() -> None:
+    folder = Path("deep").absolute()
+    folder.mkdir()
+    (folder / "s.yaml").write_text(TRACED)
+    (folder / "day.csv").write_text("offset\n0\n")
+    assert list(load_scenario(folder / "s.yaml", Flags(requests=1)).traces) == ["day.csv"]

@@ -1,23 +1,17 @@
 """The grammar and the rules of a scenario file, without a file."""
 
-import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from latbench.model.load import Closed, Step
+from latbench.scenario.grammar import format_key
 from latbench.scenario.schema import (
-    LoadEntry,
+    LEADS,
+    BudgetSettings,
     Scenario,
-    Step,
-    default_warmup_ns,
-    format_duration,
-    format_key,
-    nearest,
-    parse_duration,
-    parse_size,
+    keys_of,
     problems_of,
 )
 
@@ -40,99 +34,14 @@ def problems(data: object) -> dict[str, str]:
     return {format_key(path): message for path, message in problems_of(caught.value, Scenario)}
 
 
-@pytest.mark.parametrize(
-    ("text", "ns"),
-    [
-        ("250ms", 250_000_000),
-        ("30s", 30 * SECOND),
-        ("5m", 300 * SECOND),
-        ("1h", 3600 * SECOND),
-        ("0s", 0),
-        ("1.5s", 1_500_000_000),
-        ("0.5ms", 500_000),
-    ],
-)
-def test_durations(text: str, ns: int) -> None:
-    assert parse_duration(text) == ns
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (60, "a bare number; write 60s"),
-        (1.5, "a bare number; write 1.5s"),
-        (0, "a bare number; write 0s"),
-        ("60", "a bare number; write 60s"),
-        ("1h30m", "one number and one unit"),
-        ("-1s", "one number and one unit"),
-        ("10 s", "one number and one unit"),
-        ("10S", "one number and one unit"),
-        (True, "must be a duration"),
-        (None, "must be a duration"),
-        ("0.0000001ms", "finer than a nanosecond"),
-        ("99999h", "at most 8760h"),
-    ],
-)
-def test_what_is_not_a_duration(value: object, message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        parse_duration(value)
-
-
-@settings(deadline=None)
-@given(st.integers(min_value=0, max_value=8760 * 3600 * SECOND))
-def test_a_duration_is_read_back_as_it_was(ns: int) -> None:
-    assert parse_duration(format_duration(ns)) == ns
-
-
-@pytest.mark.parametrize(
-    ("value", "size"), [(256, 256), ("256", 256), ("10k", 10_000), ("3M", 3_000_000), ("1.5k", 1500)]
-)
-def test_sizes(value: object, size: int) -> None:
-    assert parse_size(value) == size
-
-
-@pytest.mark.parametrize("value", ["10K", "10 k", "ten", "", "-1", 1.5, True, None, "1.0005k"])
-def test_what_is_not_a_size(value: object) -> None:
-    with pytest.raises(ValueError, match="whole number"):
-        parse_size(value)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "warmup"),
-    [(9, 3), (30, 10), (60, 10), (100, 10), (600, 60)],
-)
-def test_the_warm_up_is_ten_seconds_or_a_tenth_but_at_most_a_third(seconds: int, warmup: int) -> None:
-    assert default_warmup_ns(None, seconds * SECOND) == warmup * SECOND
-
-
-def test_a_step_that_counts_requests_has_no_warm_up_unless_it_says_so() -> None:
-    assert default_warmup_ns(100, None) == 0
-    assert default_warmup_ns(100, 60 * SECOND) == 0
-    entry = LoadEntry.model_validate({"shape": "closed", "concurrency": 1, "requests": 5, "warmup": "2s"})
-    assert entry.steps() == [Step("closed", 1, 5, None, 2 * SECOND, 0)]
-
-
-def test_lists_make_steps_and_the_first_written_varies_slowest() -> None:
-    written = {"shape": "closed", "think": ["0s", "1s"], "concurrency": [1, 4], "duration": "30s", "requests": None}
-    steps = LoadEntry.model_validate(written).steps()
-    assert [(step.think_ns, step.concurrency) for step in steps] == [(0, 1), (0, 4), (SECOND, 1), (SECOND, 4)]
-    assert {(step.duration_ns, step.requests, step.warmup_ns) for step in steps} == {(30 * SECOND, None, 10 * SECOND)}
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(1, 99), min_size=1, max_size=4), st.lists(st.integers(1, 99), min_size=1, max_size=4))
-def test_the_product_is_complete(concurrency: list[int], requests: list[int]) -> None:
-    steps = LoadEntry.model_validate({"requests": requests, "shape": "closed", "concurrency": concurrency}).steps()
-    assert [(step.requests, step.concurrency) for step in steps] == [(r, c) for r in requests for c in concurrency]
-
-
 def test_defaults() -> None:
     made = Scenario.model_validate(scenario())
     assert (made.version, made.seed, made.cache, made.drain) == ("1", 0, "cold", 60 * SECOND)
     assert made.output.max_tokens == 256
     assert made.timeouts.first_output == 120 * SECOND
     assert made.endpoints[0].api_key_env == ()
-    assert made.steps() == [Step("closed", 1, 5, None, 0, 0)]
+    assert made.steps() == [Step(Closed(1), 5)]
+    assert (made.endpoints_order, made.slo, made.lead, made.budget) == (None, {}, (), None)
 
 
 def test_one_variable_or_several_hold_keys() -> None:
@@ -202,7 +111,34 @@ def test_the_body_holds_nothing_of_ours(key: str) -> None:
 @pytest.mark.parametrize(
     ("data", "key", "message"),
     [
-        (scenario(slo={}), "slo", "unknown key; there are: name, "),
+        (scenario(zzz={}), "zzz", "unknown key; there are: name, "),
+        (scenario(endpoints_order="alternating"), "endpoints_order", "must be together or {alternate: {slice: 20s}}"),
+        (scenario(endpoints_order=None), "endpoints_order", "is empty"),
+        (scenario(endpoints_order={"alternate": "20s"}), "endpoints_order.alternate", "must be a mapping"),
+        (scenario(endpoints_order={"alternate": {"slice": 20}}), "endpoints_order.alternate.slice", "write 20s"),
+        (scenario(endpoints_order={"alternate": {"slice": "0s"}}), "endpoints_order.alternate.slice", "longer than 0s"),
+        (scenario(endpoints_order={"alternate": {"slic": "1s"}}), "endpoints_order.alternate.slic", 'mean "slice"?'),
+        (scenario(endpoints_order={"slice": "20s"}), "endpoints_order.alternate", "missing; add it"),
+        (scenario(slo=None), "slo", "is empty"),
+        (scenario(slo="800ms"), "slo", "must be a mapping of `metric: limit`"),
+        (scenario(slo={"ttfd": "800ms"}), "slo.ttfd", 'no metric; did you mean "ttft"?'),
+        (scenario(slo={"ttft": 800}), "slo.ttft", "a bare number; write 800s"),
+        (scenario(slo={"ttft": None}), "slo.ttft", "is empty"),
+        (scenario(slo={"ttft": "0s"}), "slo.ttft", "must be more than 0"),
+        (scenario(slo={"e2e_tokens_per_s": "20/s"}), "slo.e2e_tokens_per_s", "must be a number of tokens/s"),
+        (scenario(slo={"e2e_tokens_per_s": True}), "slo.e2e_tokens_per_s", "must be a number of tokens/s"),
+        (scenario(slo={"e2e_tokens_per_s": -1}), "slo.e2e_tokens_per_s", "must be more than 0"),
+        (scenario(slo={"e2e_tokens_per_s": float("inf")}), "slo.e2e_tokens_per_s", "finite"),
+        (scenario(lead=["tftt"]), "lead[0]", 'nothing that can lead a summary; did you mean "ttft"?'),
+        (scenario(lead=[]), "lead", "an empty list"),
+        (scenario(lead=[5]), "lead[0]", "must be text"),
+        (scenario(budget={}), "budget", "needs usd, requests or tokens"),
+        (scenario(budget={"usd": None}), "budget", "needs usd, requests or tokens"),
+        (scenario(budget={"usd": 0}), "budget.usd", "must be more than 0"),
+        (scenario(budget={"usd": "5"}), "budget.usd", "must be a number"),
+        (scenario(budget={"requests": 0}), "budget.requests", "must be at least 1"),
+        (scenario(budget={"tokens": "3 M"}), "budget.tokens", "not a size"),
+        (scenario(budget={"euro": 5}), "budget.euro", "unknown key; there are: usd, requests, tokens"),
         (scenario(laod=[]), "laod", 'unknown key; did you mean "load"?'),
         (scenario(timeouts={"conect": "1s"}), "timeouts.conect", 'did you mean "connect"?'),
         (endpoint(modle="m"), "endpoints[0].modle", 'did you mean "model"?'),
@@ -246,8 +182,8 @@ def test_the_body_holds_nothing_of_ours(key: str) -> None:
             "load[0].concurrency[1]",
             "at least 1",
         ),
-        (scenario(load={"shape": "poisson", "concurrency": 1, "requests": 1}), "load[0].shape[0]", "must be closed"),
-        (scenario(load={"shape": "closed", "concurrency": 1, "rate": 4}), "load[0].rate", "unknown key"),
+        (scenario(load={"shape": "posson", "rate": "1/s"}), "load[0].shape[0]", 'did you mean "poisson"?'),
+        (scenario(load={"shape": "closed", "frm": 1}), "load[0].frm", 'unknown key; did you mean "from"?'),
         (scenario(labels={"region": 1}), "labels.region", "must be text; put it in quotes"),
         ([], "", "must be a mapping"),
     ],
@@ -263,7 +199,27 @@ def test_all_mistakes_are_found_at_once() -> None:
     assert set(found) == {"endpoints[0].modle", "endpoints[0].usage", "drain"}
 
 
-def test_the_nearest_name_or_all_of_them() -> None:
-    assert nearest("modle", ["model", "name"]) == 'did you mean "model"?'
-    assert nearest("zzz", ["model", "name"]) == "there are: model, name"
-    assert nearest("zzz", ["model"]) == "there is: model"
+def test_the_order_of_endpoints() -> None:
+    assert Scenario.model_validate(scenario(endpoints_order="together")).endpoints_order is None
+    order = Scenario.model_validate(scenario(endpoints_order={"alternate": {"slice": "20s"}})).endpoints_order
+    assert order is not None
+    assert order.alternate.slice == 20 * SECOND
+
+
+def test_limits_leads_and_budgets() -> None:
+    made = Scenario.model_validate(
+        scenario(
+            slo={"ttft": "800ms", "inter_chunk": "0.5ms", "e2e_tokens_per_s": 20},
+            lead="ttft",
+            budget={"usd": 2.5, "tokens": "3M"},
+        )
+    )
+    assert made.slo == {"ttft": 800_000_000, "inter_chunk": 500_000, "e2e_tokens_per_s": 20}
+    assert made.lead == ("ttft",)
+    assert made.budget == BudgetSettings(usd=2.5, requests=None, tokens=3_000_000)
+    assert Scenario.model_validate(scenario(lead=list(LEADS))).lead == LEADS
+    assert {"inter_chunk", "total_time", "requests_per_min", "usd_per_1k_tokens"} < set(LEADS)
+
+
+def test_keys_are_named_as_they_are_written() -> None:
+    assert keys_of(BudgetSettings) == ["usd", "requests", "tokens"]

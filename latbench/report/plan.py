@@ -1,0 +1,72 @@
+"""What a run would send, as text within 80 columns or as a document for JSON."""
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import msgspec
+
+from latbench.plan.estimate import Estimate, StepEstimate, dollars, price_line, short
+from latbench.report import figures
+from latbench.report.text import COLUMNS, clean
+
+
+def document(found: Estimate, name: str, sha256: str) -> dict[str, Any]:
+    """The estimate with the scenario that it is of."""
+    return {"scenario": name, "scenario_sha256": sha256, **msgspec.to_builtins(found)}
+
+
+def render(found: Estimate, name: str, out: TextIO) -> None:
+    """Write the estimate of a scenario."""
+    for line in _lines(found, name):
+        indent = line[: len(line) - len(line.lstrip())]
+        for part in textwrap.wrap(clean(line), COLUMNS, initial_indent=indent, subsequent_indent=indent + "    "):
+            out.write(f"{part}\n")
+
+
+def _lines(found: Estimate, name: str) -> Iterator[str]:
+    yield f"{name} would send {price_line(found)}"
+    several = len(found.endpoints) > 1
+    yield f"endpoint{'s' if several else ''}: {', '.join(found.endpoints)}"
+    yield f"duration: {_duration(found.seconds)}"
+    for index, step in enumerate(found.steps):
+        yield f"step {index}: {step.load}"
+        each = " to each endpoint" if several else ""
+        yield f"  requests{each}: {_requests(step)}"
+        yield f"  duration: {_duration(step.seconds)}"
+        yield f"  a request: {_tokens(step.request_input_tokens, step.request_output_tokens)}{_prices(step)}"
+        if step.input_tokens is not None and step.output_tokens is not None:
+            usd = "" if step.usd is None else f", {dollars(step.usd)} USD"
+            yield f"  the step: {_tokens(step.input_tokens, step.output_tokens)}{usd}"
+        yield f"  percentiles{' of each endpoint' if several else ''}: {_percentiles(step)}"
+
+
+def _requests(step: StepEstimate) -> str:
+    if step.requests is None:
+        return "as many as the duration allows"
+    parts = [figures.count(step.requests)]
+    if step.arrivals != step.requests:
+        parts.append(f"in {figures.count(step.arrivals)} sessions")
+    if step.measured is not None and step.measured != step.requests:
+        parts.append(f"({figures.count(step.measured)} after the warm-up)")
+    return " ".join(parts)
+
+
+def _duration(seconds: float | None) -> str:
+    return "as long as the answers take" if seconds is None else f"at most {seconds:,.4g} s, and the last answers"
+
+
+def _tokens(input_tokens: float, output_tokens: float) -> str:
+    return f"about {short(input_tokens)} input and at most {short(output_tokens)} output tokens"
+
+
+def _prices(step: StepEstimate) -> str:
+    if len(step.request_usd) == 1:
+        return "".join(f", {dollars(usd)} USD" for usd in step.request_usd.values())
+    return "".join(f", {name} {dollars(usd)} USD" for name, usd in step.request_usd.items())
+
+
+def _percentiles(step: StepEstimate) -> str:
+    if step.percentiles is None:
+        return "depend on how many requests there will be"
+    return ", ".join(step.percentiles) or "none: too few requests"

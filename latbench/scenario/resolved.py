@@ -1,0 +1,55 @@
+"""A scenario with everything written out, as JSON can say it: what is stored with a run, and what is hashed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from latbench.metrics.catalogue import BY_NAME
+from latbench.model.load import Trace
+from latbench.scenario.grammar import format_duration
+from latbench.scenario.load import written
+from latbench.scenario.schema import EndpointSettings, FromEnvironment, Scenario
+
+
+def resolved(scenario: Scenario, digests: Mapping[str, str]) -> dict[str, Any]:
+    """The scenario, defaults written out, without secrets. It is itself a scenario.
+
+    `digests` has the SHA-256 of trace files by their paths as written.
+    """
+    aside = {"endpoints", "timeouts", "load", "endpoints_order", "slo"}
+    data = scenario.model_dump(mode="json", exclude=aside, exclude_none=True)
+    if not scenario.lead:
+        del data["lead"]
+    order = scenario.endpoints_order
+    load = []
+    for step in scenario.steps():
+        entry = written(step)
+        if isinstance(step.shape, Trace) and step.shape.path in digests:
+            entry["sha256"] = digests[step.shape.path]
+        load.append(entry)
+    return data | {
+        "endpoints": [_endpoint(settings) for settings in scenario.endpoints],
+        "timeouts": {key: format_duration(ns) for key, ns in scenario.timeouts.model_dump().items()},
+        "drain": format_duration(scenario.drain),
+        "load": load,
+        "endpoints_order": "together"
+        if order is None
+        else {"alternate": {"slice": format_duration(order.alternate.slice)}},
+        "slo": {name: _limit(name, limit) for name, limit in scenario.slo.items()},
+    }
+
+
+def _limit(name: str, limit: float) -> str | float:
+    return format_duration(int(limit)) if BY_NAME[name].unit == "ms" else limit
+
+
+def _endpoint(settings: EndpointSettings) -> dict[str, Any]:
+    endpoint = settings.model_dump(mode="json", exclude={"body", "headers"}, exclude_none=True)
+    if not settings.api_key_env:
+        del endpoint["api_key_env"]
+    endpoint["provider"] = settings.provider or settings.name
+    endpoint["headers"] = {
+        name: {"env": value.env} if isinstance(value, FromEnvironment) else value
+        for name, value in settings.headers.items()
+    }
+    # Not with the rest, because a null in the body is meant.
+    return endpoint | {"body": dict(settings.body)}
