@@ -10,7 +10,7 @@ import click
 
 from latbench.analysis.stats import NEED
 from latbench.cli.main import cli
-from latbench.metrics.catalogue import METRICS, Metric
+from latbench.metrics.catalogue import FIGURES, METRICS, Metric
 
 DOCS = Path(__file__).parent
 MADE_BY = "<!-- Made by `make docs`: do not edit. -->"
@@ -83,6 +83,16 @@ def metrics_page() -> str:
         ),
         "",
         "For a rate, higher is better, and its slow tail is p1, p5 and p10: that is the tail the reports show.",
+        "",
+        "## Figures of a whole run",
+        "",
+        "`lead` in a scenario may also name these; they head the endpoint's block in the reports and are `lead` in "
+        "`summary.json`.",
+        "",
+        *_table(
+            ("name", "unit", "meaning"),
+            [(f"`{figure.name}`", figure.unit, figure.definition) for figure in FIGURES],
+        ),
         "",
         "## Percentiles",
         "",

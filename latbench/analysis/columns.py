@@ -1,14 +1,16 @@
 """The samples of a run as numpy columns: one pass over them, then every slice is an array of row numbers.
 
 Stamps and durations are float64 (exact to 104 days in nanoseconds); NaN stands for what is not known or not defined.
-Chunk gaps are too many to keep: those of `ok` samples in the measured phase go into histograms, one for each
-endpoint, step and group of prompts, and a slice merges those of its groups.
+Other columns are as narrow as their values allow: a run may have half a million samples. Chunk gaps are too many to
+keep: those of `ok` samples in the measured phase go into histograms, one for each endpoint, step and group of prompts,
+and a slice merges those of its groups. In sessions there is one more for each turn.
 """
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +32,30 @@ Error = tuple[str, int | None, str]
 MESSAGE_CHARS = 160
 MAX_ERRORS = 1000
 _NAN = float("nan")
-_FLUSH_AT = 32_768  # gaps kept as they are until a histogram costs less memory than they do
+_OURS = (Outcome.CANCELLED, Outcome.DROPPED, Outcome.LOST)  # no endpoint said anything: they are only counted
+_NUMBERS = {name: number for number, name in enumerate(OUTCOMES)}
+_FIRST_FLUSH_BYTES = 131_072  # gaps are kept as they came until a histogram costs less memory than they do
+_FLUSH_BYTES = 32_768
+
+
+Window = tuple[int, int]
+"""A measured phase [from_ns, to_ns)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is known before the samples come.
+
+    `groups` maps a prompt to its group, `windows` an endpoint and a step to the measured phase, `turns` a step of
+    sessions to the turns of each. `open_steps` are those whose arrivals had times of their own, `limited` the metrics
+    that the SLO limits.
+    """
+
+    groups: Mapping[str, int] = field(default_factory=dict)
+    windows: Mapping[tuple[str, int], Window] = field(default_factory=dict)
+    turns: Mapping[int, int] = field(default_factory=dict)
+    open_steps: Set[int] = frozenset()
+    limited: Set[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -51,34 +76,43 @@ class Names:
 
 @dataclass(slots=True)
 class _Gaps:
-    """The gaps of one endpoint, step and group, on their way into a histogram."""
+    """The gaps of one endpoint, step and group, on their way into a histogram.
 
-    pending: list[np.ndarray] = field(default_factory=list)
-    size: int = 0
+    Records of equal width (their first byte, see `encode_gaps`) are strung together: one array is read much more
+    quickly than a thousand short ones.
+    """
+
+    narrow: bytearray = field(default_factory=lambda: bytearray(b"4"))
+    wide: bytearray = field(default_factory=lambda: bytearray(b"8"))
     histogram: Histogram | None = None
 
-    def add(self, gaps: np.ndarray) -> None:
-        self.pending.append(gaps)
-        self.size += len(gaps)
-        if self.size >= _FLUSH_AT:
+    def add(self, gaps: bytes) -> None:
+        (self.narrow if gaps[:1] == b"4" else self.wide).extend(memoryview(gaps)[1:])
+        if len(self.narrow) + len(self.wide) >= (_FIRST_FLUSH_BYTES if self.histogram is None else _FLUSH_BYTES):
             self.histogram = self.histogram or Histogram()
-            self.histogram.record(np.concatenate(self.pending))
-            self.pending.clear()
-            self.size = 0
+            self._record(self.histogram)
+            self.narrow, self.wide = bytearray(b"4"), bytearray(b"8")
 
     def merge_into(self, target: Histogram) -> None:
         if self.histogram is not None:
             target.merge(self.histogram)
-        if self.pending:
-            target.record(np.concatenate(self.pending))
+        self._record(target)
+
+    def _record(self, target: Histogram) -> None:
+        for packed in (self.narrow, self.wide):
+            target.record(decode_gaps(bytes(packed)))
 
 
 @dataclass(slots=True)
 class Columns:
-    """One row for each sample. Codes are numbers into `OUTCOMES` or the `Names` of the same word."""
+    """One row for each sample. Codes are numbers into `OUTCOMES` or the `Names` of the same word.
+
+    `late_ns` is sent - due in open loops. `metrics` has values for `ok` rows only, of either phase.
+    """
 
     endpoint: np.ndarray
     step: np.ndarray
+    seq: np.ndarray
     measured: np.ndarray
     outcome: np.ndarray
     group: np.ndarray
@@ -88,6 +122,8 @@ class Columns:
     source: np.ndarray
     empty: np.ndarray
     reconnects: np.ndarray
+    due_ns: np.ndarray
+    late_ns: np.ndarray
     done_ns: np.ndarray
     wait_ns: np.ndarray
     arrived_tokens: np.ndarray
@@ -98,108 +134,148 @@ class Columns:
     models: Names
     sources: Names
     gaps: dict[tuple[int, int, int], _Gaps]
+    turn_gaps: dict[tuple[int, int, int], _Gaps]
     errors: dict[tuple[int, int], Counter[Error]]
 
     def pooled_gaps(self, endpoint: int, step: int, groups: Iterable[int]) -> Histogram:
         """The chunk gaps of an endpoint in a step, for some groups of prompts."""
-        pooled = Histogram()
-        for group in groups:
-            found = self.gaps.get((endpoint, step, group))
-            if found is not None:
-                found.merge_into(pooled)
-        return pooled
+        return _pooled(self.gaps, endpoint, step, groups)
+
+    def gaps_of_turn(self, endpoint: int, step: int, turn: int) -> Histogram:
+        """The chunk gaps of an endpoint in a step of sessions, in one of their turns."""
+        return _pooled(self.turn_gaps, endpoint, step, (turn,))
 
 
-Window = tuple[int, int]
-"""A measured phase [from_ns, to_ns)."""
+def _pooled(gaps: Mapping[tuple[int, int, int], _Gaps], endpoint: int, step: int, parts: Iterable[int]) -> Histogram:
+    pooled = Histogram()
+    for part in parts:
+        found = gaps.get((endpoint, step, part))
+        if found is not None:
+            found.merge_into(pooled)
+    return pooled
 
-_INTEGERS = ("endpoint", "step", "measured", "outcome", "group", "prompt", "kind", "model", "source", "empty")
-_FLOATS = ("done_ns", "wait_ns", "arrived_tokens")
+
+_TYPES: dict[str, str] = {
+    **dict.fromkeys(("measured", "empty"), "?"),
+    **dict.fromkeys(("outcome", "source"), "b"),
+    **dict.fromkeys(("endpoint", "step", "group", "prompt", "kind", "model", "reconnects"), "i"),
+    "seq": "q",
+    **dict.fromkeys(("due_ns", "late_ns", "done_ns", "wait_ns", "arrived_tokens"), "d"),
+}
+"""The type of each column as numpy and `array` write it."""
+
+
+def _column(code: str) -> "array[Any]":
+    return array("b" if code == "?" else code)  # a truth value is a byte; `array` has no name for it
 
 
 class _Builder:
     """Appends numbers to arrays; `finish` hands the arrays over to numpy."""
 
-    def __init__(self, groups: Mapping[str, int], windows: Mapping[int, Window]) -> None:
-        self._groups = groups
-        self._windows = windows
-        self._integers = {name: array("q") for name in (*_INTEGERS, "reconnects")}
-        self._floats = {name: array("d") for name in _FLOATS}
-        self._tokens = {name: array("d") for name in TOKENS}
-        self._metrics = {metric.name: array("d") for metric in METRICS if metric.of is not None}
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._columns = {name: _column(code) for name, code in _TYPES.items()}
+        self._tokens = {name: array("f") for name in TOKENS}  # exact to 16 million tokens in a request
+        self._metrics = {name: array("d") for name, _ in _computed(layout)}
         self._gaps: dict[tuple[int, int, int], _Gaps] = {}
-        self._outcomes = {name: number for number, name in enumerate(OUTCOMES)}
+        self._turn_gaps: dict[tuple[int, int, int], _Gaps] = {}
         self._prompts, self._endpoints = Names(), Names()
         self._kinds, self._models, self._sources = Names(), Names(), Names()
         self._errors: dict[tuple[int, int], Counter[Error]] = {}
+        # Bound once: looking these up anew would take a third of the time of a large run.
+        self._append = {name: column.append for name, column in self._columns.items()}
+        self._add_token = [(column.append, f"{name}_tokens") for name, column in self._tokens.items()]
+        self._add_metric = [(self._metrics[name].append, of) for name, of in _computed(layout)]
 
     def add(self, sample: Sample) -> None:
+        layout, append = self._layout, self._append
         endpoint = self._endpoints.number(sample.endpoint)
-        group = self._groups.get(sample.prompt_id, UNKNOWN_GROUP)
+        group = layout.groups.get(sample.prompt_id, UNKNOWN_GROUP)
         measured, ok = sample.phase == "measure", sample.outcome == Outcome.OK
-        row = self._integers
-        row["endpoint"].append(endpoint)
-        row["step"].append(sample.step)
-        row["measured"].append(measured)
-        row["outcome"].append(self._outcomes[sample.outcome])
-        row["group"].append(group)
-        row["prompt"].append(self._prompts.number(sample.prompt_id))
-        row["kind"].append(self._kinds.number(sample.kind or "unknown"))
-        row["model"].append(-1 if sample.model is None else self._models.number(sample.model))
-        row["source"].append(self._sources.number(sample.token_source))
-        row["empty"].append(ok and _is_empty(sample))
-        row["reconnects"].append(sample.reconnects)
-        self._floats["done_ns"].append(_or_nan(sample.done_ns))
-        self._floats["wait_ns"].append(_or_nan(sample.wait_ns))
-        self._floats["arrived_tokens"].append(_tokens_inside(sample, self._windows.get(sample.step, (0, 0))))
-        if measured and not ok:
-            said = (sample.outcome, sample.status, (sample.error_message or "")[:MESSAGE_CHARS])
-            errors = self._errors.setdefault((endpoint, sample.step), Counter())
-            if said in errors or len(errors) < MAX_ERRORS:  # a server may invent a new message for each answer
-                errors[said] += 1
-        self._add_tokens(sample)
-        self._add_metrics(sample, wanted=measured and ok)
-        if measured and ok and sample.gaps:
-            gaps = self._gaps.setdefault((endpoint, sample.step, group), _Gaps())
-            gaps.add(decode_gaps(sample.gaps))
+        append["endpoint"](endpoint)
+        append["step"](sample.step)
+        append["seq"](sample.seq)
+        append["measured"](measured)
+        append["outcome"](_NUMBERS[sample.outcome])
+        append["group"](group)
+        append["prompt"](self._prompts.number(sample.prompt_id))
+        append["kind"](self._kinds.number(sample.kind or "unknown"))
+        append["model"](-1 if sample.model is None else self._models.number(sample.model))
+        append["source"](self._sources.number(sample.token_source))
+        append["empty"](ok and _is_empty(sample))
+        append["reconnects"](sample.reconnects)
+        append["due_ns"](sample.due_ns)
+        append["late_ns"](_lateness(sample) if sample.step in layout.open_steps else _NAN)
+        append["done_ns"](_or_nan(sample.done_ns))
+        append["wait_ns"](_or_nan(sample.wait_ns))
+        append["arrived_tokens"](_tokens_inside(sample, layout.windows.get((sample.endpoint, sample.step), (0, 0))))
+        for add_token, name in self._add_token:
+            add_token(_or_nan(getattr(sample, name)))
+        for add_metric, of in self._add_metric:
+            add_metric(_or_nan(of(sample)) if ok else _NAN)
+        if measured and ok:
+            self._add_gaps(sample, endpoint, group)
+        elif measured:
+            self._add_error(sample, endpoint)
 
-    def _add_tokens(self, sample: Sample) -> None:
-        tokens = self._tokens
-        tokens["input"].append(_or_nan(sample.input_tokens))
-        tokens["output"].append(_or_nan(sample.output_tokens))
-        tokens["reasoning"].append(_or_nan(sample.reasoning_tokens))
-        tokens["cached"].append(_or_nan(sample.cached_tokens))
+    def _add_gaps(self, sample: Sample, endpoint: int, group: int) -> None:
+        if not sample.gaps:
+            return
+        self._gaps.setdefault((endpoint, sample.step, group), _Gaps()).add(sample.gaps)
+        turns = self._layout.turns.get(sample.step)
+        if turns is not None:
+            self._turn_gaps.setdefault((endpoint, sample.step, sample.seq % turns), _Gaps()).add(sample.gaps)
 
-    def _add_metrics(self, sample: Sample, *, wanted: bool) -> None:
-        for metric in METRICS:
-            if metric.of is not None:
-                self._metrics[metric.name].append(_or_nan(metric.of(sample)) if wanted else _NAN)
+    def _add_error(self, sample: Sample, endpoint: int) -> None:
+        if sample.outcome in _OURS and not sample.error_message:
+            return
+        said = (sample.outcome, sample.status, (sample.error_message or "")[:MESSAGE_CHARS])
+        errors = self._errors.setdefault((endpoint, sample.step), Counter())
+        if said in errors or len(errors) < MAX_ERRORS:  # a server may invent a new message for each answer
+            errors[said] += 1
 
     def finish(self) -> Columns:
-        integers = {name: np.frombuffer(values, dtype=np.int64) for name, values in self._integers.items()}
-        flags = {name: integers.pop(name).astype(bool) for name in ("measured", "empty")}
-        floats = {name: np.frombuffer(values, dtype=np.float64) for name, values in self._floats.items()}
         return Columns(
-            **integers,
-            **flags,
-            **floats,
-            tokens={name: np.frombuffer(values, dtype=np.float64) for name, values in self._tokens.items()},
+            **{name: np.frombuffer(values, dtype=_TYPES[name]) for name, values in self._columns.items()},
+            tokens={name: np.frombuffer(values, dtype=np.float32) for name, values in self._tokens.items()},
             metrics={name: np.frombuffer(values, dtype=np.float64) for name, values in self._metrics.items()},
             endpoints=self._endpoints,
             kinds=self._kinds,
             models=self._models,
             sources=self._sources,
             gaps=self._gaps,
+            turn_gaps=self._turn_gaps,
             errors=self._errors,
         )
 
 
-def gather(samples: Iterable[Sample], groups: Mapping[str, int], windows: Mapping[int, Window]) -> Columns:
-    """The columns of a run. `groups` maps a prompt to its group, `windows` a step to its measured phase."""
-    builder = _Builder(groups, windows)
+def gather(samples: Iterable[Sample], layout: Layout) -> Columns:
+    """The columns of a run."""
+    builder = _Builder(layout)
     for sample in samples:
         builder.add(sample)
     return builder.finish()
+
+
+def _computed(layout: Layout) -> list[tuple[str, Callable[[Sample], float | None]]]:
+    """The metrics of a request and their functions."""
+    computed: list[tuple[str, Callable[[Sample], float | None]]] = []
+    for metric in METRICS:
+        if metric.of is not None:
+            computed.append((metric.name, metric.of))
+        elif metric.name in layout.limited:
+            computed.append((metric.name, _longest_gap))
+    return computed
+
+
+def _longest_gap(sample: Sample) -> float | None:
+    """What a limit on the gaps between chunks is held against; None for fewer than two chunks."""
+    return int(decode_gaps(sample.gaps).max()) if sample.gaps else None
+
+
+def _lateness(sample: Sample) -> float:
+    """How late a request was sent. Of one that was sent again, the first time is not known: that one was in time."""
+    return _NAN if sample.sent_ns is None or sample.reconnects else sample.sent_ns - sample.due_ns
 
 
 def _is_empty(sample: Sample) -> bool:

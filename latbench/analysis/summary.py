@@ -6,37 +6,27 @@ window of the step, whatever phase it was due in. Nothing here prints or stores.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from latbench.analysis import stats, validity
-from latbench.analysis.columns import OK, OUTCOMES, RATE_LIMITED, TOKENS, UNKNOWN_GROUP, Columns, Error, Window, gather
+from latbench.analysis import counts, slo, stats, validity
+from latbench.analysis.columns import OK, Columns, Error, Layout, Window, gather
+from latbench.analysis.cost import cost
+from latbench.analysis.groups import SLICES, UNKNOWN, Groups, PromptInfo
+from latbench.analysis.lead import lead
+from latbench.analysis.sessions import sessions
+from latbench.analysis.windows import loaded_ns, window
 from latbench.metrics.catalogue import METRICS, NS_PER_S
+from latbench.metrics.histogram import Histogram
+from latbench.model.load import Sessions, Step, Trace
 from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Outcome, Sample
 
 SCHEMA_VERSION = 1
 THIN_BELOW_PROMPTS = 30
-
-_LENGTH_BINS = ((500, "0-500"), (2_000, "500-2k"), (8_000, "2k-8k"), (32_000, "8k-32k"))
-_LONGEST = "32k+"
-_LENGTHS = (*(name for _, name in _LENGTH_BINS), _LONGEST)
-_UNKNOWN = "unknown"
-SHOWN_ERRORS = 3
-_SLICES = ("by_task", "by_language", "by_tag", "by_input_length")
-
-
-class PromptInfo(msgspec.Struct, frozen=True):
-    """What slicing needs to know of a prompt. `tokens` counts its text with o200k_base."""
-
-    task: str
-    language: str
-    tags: tuple[str, ...]
-    tokens: int
-    sha256: str
 
 
 def summarise(
@@ -50,10 +40,13 @@ def summarise(
 
     `planned` gives the arrivals that became due by (phase, endpoint), counted apart from the samples and held against
     them. Without it they come from `run.engine["planned"]`, which maps `endpoint/phase`; without that, only their total
-    is checked, where `run.planned` gives it.
+    is checked, where `run.planned` gives it. In a run that is still `running`, `lost` stands for what is in flight: it
+    is left out.
     """
-    groups = _Groups(prompts)
-    cols = gather(samples, groups.of_prompt, {step.index: _window(step) for step in run.steps})
+    groups = Groups(prompts)
+    if run.state == "running":
+        samples = (sample for sample in samples if sample.outcome != Outcome.LOST)
+    cols = gather(samples, _layout(run, groups.of_prompt))
     return _Summary(run, cols, groups, _stored_plan(run) if planned is None else planned).document()
 
 
@@ -63,59 +56,33 @@ def _stored_plan(run: RunRecord) -> dict[tuple[str, str], int]:
     return {(phase, endpoint): count for (endpoint, _, phase), count in split}
 
 
-def length_bin(tokens: int) -> str:
-    """The bin of an input length; a bin holds its lower bound and not its upper one."""
-    return next((name for limit, name in _LENGTH_BINS if tokens < limit), _LONGEST)
+def _layout(run: RunRecord, groups: Mapping[str, int]) -> Layout:
+    return Layout(
+        groups=groups,
+        windows={
+            (name, step.index): window(step, place) for step in run.steps for place, name in enumerate(run.endpoints)
+        },
+        turns={step.index: turns for step in run.steps if (turns := _turns(step)) is not None},
+        open_steps={step.index for step in run.steps if step.load is not None and step.load.open},
+        limited=set(run.slo),
+    )
 
 
-def _window(step: StepRecord) -> Window:
-    """A run by requests ends with its last answer, and that one has arrived inside."""
-    return step.measure_from_ns, step.measure_to_ns + (step.requests is not None)
-
-
-class _Groups:
-    """Prompts that no slice tells apart, numbered. Number 0 is for prompts that the run knows nothing about."""
-
-    def __init__(self, prompts: Mapping[str, PromptInfo]) -> None:
-        labels: dict[tuple[str, str, tuple[str, ...], str], int] = {(_UNKNOWN, _UNKNOWN, (), _UNKNOWN): UNKNOWN_GROUP}
-        self.of_prompt = {
-            prompt_id: labels.setdefault(
-                (info.task, info.language, tuple(sorted(set(info.tags))), length_bin(info.tokens)), len(labels)
-            )
-            for prompt_id, info in prompts.items()
-        }
-        self.labels = list(labels)
-        self.all = np.ones(len(labels), dtype=bool)
-
-    def slices(self, present: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-        """(slice, value, member) for each value among the groups that are `present`; `member` marks its groups."""
-        names = {kind: self._members(present, kind) for kind in _SLICES}
-        for kind, members in names.items():
-            order: Callable[[str], Any] = str
-            if kind == "by_input_length":
-                order = (*_LENGTHS, _UNKNOWN).index
-            for name in sorted(members, key=order):
-                member = np.zeros(len(self.labels), dtype=bool)
-                member[members[name]] = True
-                yield kind, name, member
-
-    def _members(self, present: np.ndarray, kind: str) -> dict[str, list[int]]:
-        members: dict[str, list[int]] = {}
-        for group in present:
-            label = self.labels[group][_SLICES.index(kind)]
-            for name in (label,) if isinstance(label, str) else label:
-                members.setdefault(name, []).append(int(group))
-        return members
+def _turns(step: StepRecord) -> int | None:
+    """The turns of a session; None for other shapes."""
+    shape = None if step.load is None else step.load.shape
+    return shape.turns if isinstance(shape, Sessions) else None
 
 
 class _Summary:
     """One summary in the making: the run, its columns, and the row numbers of each endpoint and step."""
 
-    def __init__(self, run: RunRecord, cols: Columns, groups: _Groups, planned: Mapping[tuple[str, str], int]) -> None:
+    def __init__(self, run: RunRecord, cols: Columns, groups: Groups, planned: Mapping[tuple[str, str], int]) -> None:
         self.run = run
         self.cols = cols
         self.groups = groups
         self.planned = planned
+        self.good = slo.good_rows(run, cols)
         self.steps = _steps(run, cols)
         seen = sorted(name for name in cols.endpoints.names if name not in run.endpoints)
         self.endpoints = [*run.endpoints, *seen]
@@ -124,6 +91,8 @@ class _Summary:
         """The whole summary. With one step the endpoints at the top are those of the step."""
         steps = [self._step(step) for step in self.steps]
         single = len(steps) == 1
+        if not single:
+            _add_speed_up(steps)
         return {
             "schema_version": SCHEMA_VERSION,
             "run": self._run(),
@@ -131,6 +100,8 @@ class _Summary:
             "endpoints": steps[0]["endpoints"] if single else {name: self._over_steps(name) for name in self.endpoints},
             "providers": self._providers(),
             "steps": steps,
+            "slo": dict(self.run.slo) or None,
+            "levels": slo.levels(self.endpoints, steps) if self.run.slo else None,
             "thresholds": [],
         }
 
@@ -153,13 +124,14 @@ class _Summary:
 
     def _validity(self) -> dict[str, Any]:
         cols = self.cols
-        counts = {
-            (phase, name): _outcomes(cols, np.flatnonzero(self._of_endpoint(name) & (cols.measured == measured)))
+        by_endpoint = {
+            (phase, name): counts.outcomes(cols, np.flatnonzero(self._of_endpoint(name) & (cols.measured == measured)))
             for phase, measured in (("measure", True), ("warmup", False))
             for name in self.endpoints
         }
-        verdict, reasons = validity.judge(self.run, counts, self.planned)
-        measure = _outcomes(cols, np.flatnonzero(cols.measured))
+        lateness = self._lateness()
+        verdict, reasons = validity.judge(self.run, by_endpoint, self.planned, lateness)
+        measure = counts.outcomes(cols, np.flatnonzero(cols.measured))
         known = [count for (phase, _), count in self.planned.items() if phase == "measure"]
         planned = sum(known) if known else sum(measure.values())
         return {
@@ -171,8 +143,8 @@ class _Summary:
             "dropped": measure[Outcome.DROPPED],
             "lost": measure[Outcome.LOST],
             "reconnects": int(cols.reconnects[cols.measured].sum()),
-            "warmup": {"outcomes": _outcomes(cols, np.flatnonzero(~cols.measured))},
-            "send_lateness_ms": None,
+            "warmup": {"outcomes": counts.outcomes(cols, np.flatnonzero(~cols.measured))},
+            "send_lateness_ms": None if lateness is None else lateness.table_ms,
             "client_lag_ms": None,
             "probe_lag_ms": None,
             "chunk_lag_ms": None,
@@ -180,13 +152,28 @@ class _Summary:
             "null_test": None,
         }
 
+    def _lateness(self) -> validity.Lateness | None:
+        """How late the requests of open loops were sent; None where none was."""
+        cols = self.cols
+        opened = [step.index for step in self.steps if step.load is not None and step.load.open]
+        due = cols.measured & np.isin(cols.step, opened)
+        medians = (
+            stats.percentile(np.sort(values[np.isfinite(values)]), 500)
+            for name in self.endpoints
+            for values in [cols.metrics["ttft"][due & self._of_endpoint(name)]]
+        )
+        return validity.lateness(cols.late_ns[due], [median for median in medians if median is not None])
+
     def _step(self, step: StepRecord) -> dict[str, Any]:
         return {
             "index": step.index,
             "shape": step.shape,
+            "words": _words(step),
+            "load": None if step.load is None else _load(step.load),
             "concurrency": step.concurrency,
             "rate": step.rate,
             "requests": step.requests,
+            "slices": step.slices,
             "phase_s": [step.measure_from_ns / NS_PER_S, step.measure_to_ns / NS_PER_S],
             "endpoints": {name: self._in_step(name, step) for name in self.endpoints},
         }
@@ -194,53 +181,112 @@ class _Summary:
     def _in_step(self, name: str, step: StepRecord) -> dict[str, Any]:
         """An endpoint in one step, with its slices."""
         rows = np.flatnonzero(self._of_endpoint(name) & (self.cols.step == step.index))
-        block = self._identity(name) | self._block(name, step, rows, self.groups.all)
+        block = self._identity(name) | self._block(name, step, rows, self._gaps(name, step, self.groups.all))
         number = self.cols.endpoints.numbers.get(name, -1)
-        block["errors"] = _errors(self.cols.errors.get((number, step.index), Counter()))
-        block |= {kind: {} for kind in _SLICES}
+        block["errors"] = counts.errors(self.cols.errors.get((number, step.index), Counter()))
+        block["speed_up"] = None
+        cut = step is self.steps[-1] and any(what == "budget" for what, _ in self.run.stops)
+        block["meets_slo"] = (
+            None if cut else slo.meets(block["good_share"])
+        )  # the budget's drops are not the endpoint's
+        block["lead"] = self._lead(block, rows, step.started_ns)
+        block |= {kind: {} for kind in SLICES}
         group = self.cols.group[rows]
         measured = self.cols.measured[rows]
         for kind, value, member in self.groups.slices(np.unique(group[measured])):
-            part = rows[member[group]]
-            prompts = len(np.unique(self.cols.prompt[part[self.cols.measured[part]]]))
-            block[kind][value] = {
-                **self._identity(name),
-                **self._block(name, step, part, member),
-                "prompts": prompts,
-                "thin": prompts < THIN_BELOW_PROMPTS,
-            }
-        return block
+            block[kind][value] = self._slice(name, step, rows[member[group]], self._gaps(name, step, member))
+        return block | self._sessions(name, step, rows)
+
+    def _slice(self, name: str, step: StepRecord, rows: np.ndarray, gaps: Histogram) -> dict[str, Any]:
+        prompts = len(np.unique(self.cols.prompt[rows[self.cols.measured[rows]]]))
+        block = self._identity(name) | self._block(name, step, rows, gaps)
+        return block | {"prompts": prompts, "thin": prompts < THIN_BELOW_PROMPTS}
+
+    def _sessions(self, name: str, step: StepRecord, rows: np.ndarray) -> dict[str, Any]:
+        """The sessions of an endpoint in one step, and its requests by turn; null for other shapes."""
+        turns = _turns(step)
+        if turns is None:
+            return {"sessions": None, "by_turn": None}
+        number = self.cols.endpoints.numbers.get(name, -1)
+        turn = self.cols.seq[rows] % turns
+        by_turn = {
+            str(one): self._slice(name, step, rows[turn == one], self.cols.gaps_of_turn(number, step.index, one))
+            for one in np.unique(turn[self.cols.measured[rows]]).tolist()
+        }
+        return {
+            "sessions": sessions(self.cols, rows, turns, running=self.run.state == "running"),
+            "by_turn": by_turn,
+        }
+
+    def _lead(self, block: Mapping[str, Any], rows: np.ndarray, started_ns: int) -> list[dict[str, Any]]:
+        """`rows` are those of a step, or of all, that began at `started_ns`."""
+        done = self.cols.done_ns[rows[self.cols.outcome[rows] == OK]]
+        price = block["cost"]
+        figures: dict[str, float | None] = {
+            "total_time": (float(done.max()) - started_ns) / NS_PER_S if len(done) else None,
+            "usd_per_1k_tokens": None if price is None else price["usd_per_1k_tokens"],
+        }
+        if block["throughput"] is not None:
+            per_s = block["throughput"]["requests_per_s"]
+            figures["requests_per_min"] = None if per_s is None else per_s * 60
+        return lead(self.run.lead, self.run.slo, block["metrics"], figures)
 
     def _over_steps(self, name: str) -> dict[str, Any]:
-        """An endpoint over several steps: counts are summed, what depends on the load is null."""
-        rows = np.flatnonzero(self._of_endpoint(name) & self.cols.measured)
-        nothing = dict.fromkeys(("metrics", "throughput", "cost", *_SLICES))
+        """An endpoint over several steps: counts and cost are summed, what depends on the load is null."""
+        rows = np.flatnonzero(self._of_endpoint(name))
+        measured = rows[self.cols.measured[rows]]
+        nothing = dict.fromkeys(("metrics", "throughput", "speed_up", "meets_slo", "sessions", "by_turn", *SLICES))
         number = self.cols.endpoints.numbers.get(name, -1)
         errors: Counter[Error] = Counter()
         for (endpoint, _), found in self.cols.errors.items():
             if endpoint == number:
                 errors.update(found)
-        return self._identity(name) | _counts(self.cols, rows) | {"errors": _errors(errors)} | nothing
+        block = self._identity(name) | self._sums(name, measured) | {"errors": counts.errors(errors)} | nothing
+        block["lead"] = self._lead(block, rows, min((step.started_ns for step in self.steps), default=0))
+        return block
 
     def _identity(self, name: str) -> dict[str, Any]:
         known = self.run.endpoints.get(name, {})
         return {key: known.get(key) for key in ("provider", "api", "model")}
 
-    def _block(self, name: str, step: StepRecord, rows: np.ndarray, member: np.ndarray) -> dict[str, Any]:
-        """Counts, metrics and throughput of some rows (both phases) of one endpoint and step."""
+    def _block(self, name: str, step: StepRecord, rows: np.ndarray, gaps: Histogram) -> dict[str, Any]:
+        """Counts, metrics and throughput of some rows (both phases) of one endpoint and step, with their `gaps`."""
         cols = self.cols
         measured = rows[cols.measured[rows]]
         ok = measured[cols.outcome[measured] == OK]
         return {
-            **_counts(cols, measured),
-            "metrics": self._metrics(name, step, ok, member),
-            "throughput": _throughput(cols, rows, self._own_window(name, step)),
-            "cost": None,
+            **self._sums(name, measured),
+            "metrics": _metrics(cols, ok, gaps),
+            "throughput": self._throughput(name, step, rows),
+        }
+
+    def _sums(self, name: str, measured: np.ndarray) -> dict[str, Any]:
+        """What adds up over rows of the measured phase of an endpoint."""
+        return {
+            **counts.counted(self.cols, measured),
+            **slo.share(self.cols, self.good, measured),
+            "cost": cost(self.cols, measured, self.run.prices.get(name)),
+        }
+
+    def _throughput(self, name: str, step: StepRecord, rows: np.ndarray) -> dict[str, Any]:
+        """What arrived inside the endpoint's window, per second in which it was loaded; null for an empty window."""
+        cols = self.cols
+        from_ns, to_ns = own = self._own_window(name, step)
+        if to_ns <= from_ns:
+            return {"requests_per_s": None, "output_tokens_per_s": None, "goodput_per_s": None}
+        seconds = loaded_ns(step, self.endpoints.index(name), own) / NS_PER_S
+        done = cols.done_ns[rows]
+        inside = rows[(cols.outcome[rows] == OK) & (done >= from_ns) & (done < to_ns)]
+        good = None if self.good is None else int(np.count_nonzero(self.good[inside])) / seconds
+        return {
+            "requests_per_s": len(inside) / seconds,
+            "output_tokens_per_s": float(cols.arrived_tokens[rows].sum()) / seconds,
+            "goodput_per_s": good,
         }
 
     def _own_window(self, name: str, step: StepRecord) -> Window:
         """The window of one endpoint: a step by requests ends for it with its own last answer, not a slower one's."""
-        from_ns, to_ns = _window(step)
+        from_ns, to_ns = window(step, self.endpoints.index(name))
         if step.requests is None:
             return from_ns, to_ns
         cols = self.cols
@@ -248,114 +294,72 @@ class _Summary:
         done = cols.done_ns[own]
         return from_ns, min(to_ns, int(done.max()) + 1) if len(done) else to_ns
 
-    def _metrics(self, name: str, step: StepRecord, ok: np.ndarray, member: np.ndarray) -> dict[str, Any]:
-        """Every metric of the catalogue over `ok` rows; gaps are pooled over the groups that `member` marks."""
-        cols = self.cols
-        found: dict[str, Any] = {}
-        for metric in METRICS:
-            if metric.of is None:
-                groups = np.flatnonzero(member).tolist()
-                pooled = cols.pooled_gaps(cols.endpoints.numbers.get(name, -1), step.index, groups)
-                found[metric.json_name] = stats.describe_histogram(pooled)
-            else:
-                values = cols.metrics[metric.name][ok] / metric.scale
-                found[metric.json_name] = stats.describe(values, higher_is_better=metric.higher_is_better)
-        return found
-
     def _providers(self) -> dict[str, Any]:
         """Rate limits by provider, over its endpoints."""
         rows_of: dict[str, np.ndarray] = {}
         for name in self.endpoints:
-            provider = self._identity(name)["provider"] or _UNKNOWN
+            provider = self._identity(name)["provider"] or UNKNOWN
             mine = self._of_endpoint(name)
             rows_of[provider] = rows_of[provider] | mine if provider in rows_of else mine
         cols = self.cols
         return {
-            provider: {"rate_limits": _rate_limits(cols, np.flatnonzero(rows & cols.measured))}
+            provider: {"rate_limits": counts.rate_limits(cols, np.flatnonzero(rows & cols.measured))}
             for provider, rows in rows_of.items()
         }
+
+    def _gaps(self, name: str, step: StepRecord, member: np.ndarray) -> Histogram:
+        """The chunk gaps of an endpoint in a step, pooled over the groups that `member` marks."""
+        number = self.cols.endpoints.numbers.get(name, -1)
+        return self.cols.pooled_gaps(number, step.index, np.flatnonzero(member).tolist())
 
     def _of_endpoint(self, name: str) -> np.ndarray:
         mine: np.ndarray = self.cols.endpoint == self.cols.endpoints.numbers.get(name, -1)
         return mine
 
 
+def _words(step: StepRecord) -> str:
+    """How hard a step pushed. Runs of older versions have no `load`."""
+    if step.load is not None:
+        return step.load.words
+    if step.concurrency is not None:
+        return f"{step.shape} {step.concurrency}"
+    return step.shape if step.rate is None else f"{step.shape} {step.rate:g}/s"
+
+
+def _load(load: Step) -> dict[str, Any]:
+    """A step as it was planned, without the arrivals of a trace."""
+    shape = load.shape
+    if isinstance(shape, Trace):
+        shape = msgspec.structs.replace(shape, offsets_ns=b"", prompt=b"", max_tokens=b"", prompt_ids=())
+    found: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(load, shape=shape))
+    for name in ("offsets_ns", "prompt", "max_tokens", "prompt_ids"):
+        found["shape"].pop(name, None)
+    return found
+
+
+def _add_speed_up(steps: list[dict[str, Any]]) -> None:
+    """Throughput of each step against the first, by endpoint; null where the first had none."""
+    for step in steps:
+        for name, block in step["endpoints"].items():
+            first = steps[0]["endpoints"][name]["throughput"]["requests_per_s"]
+            own = block["throughput"]["requests_per_s"]
+            block["speed_up"] = own / first if first and own is not None else None
+
+
+def _metrics(cols: Columns, ok: np.ndarray, gaps: Histogram) -> dict[str, Any]:
+    """Every metric of the catalogue over `ok` rows; `gaps` are their chunk gaps, pooled."""
+    found: dict[str, Any] = {}
+    for metric in METRICS:
+        if metric.of is None:
+            found[metric.json_name] = stats.describe_histogram(gaps)
+        else:
+            values = cols.metrics[metric.name][ok] / metric.scale
+            found[metric.json_name] = stats.describe(values, higher_is_better=metric.higher_is_better)
+    return found
+
+
 def _steps(run: RunRecord, cols: Columns) -> list[StepRecord]:
     """The steps of the run, and those that a killed run left samples of but no record: their window is not known."""
     known = {step.index for step in run.steps}
-    lost = [StepRecord(int(index), _UNKNOWN, None, None, None, 0, 0, 0) for index in np.unique(cols.step)]
+    lost = [StepRecord(int(index), UNKNOWN, None, None, None, 0, 0, 0) for index in np.unique(cols.step)]
     return [*run.steps, *(step for step in lost if step.index not in known)]
-
-
-def _counts(cols: Columns, measured: np.ndarray) -> dict[str, Any]:
-    """What is counted over rows of the measured phase."""
-    ok = measured[cols.outcome[measured] == OK]
-    outcomes = _outcomes(cols, measured)
-    sent = len(measured) - outcomes[Outcome.DROPPED]
-    failed = sent - outcomes[Outcome.OK] - outcomes[Outcome.CANCELLED]
-    models = cols.model[measured]
-    return {
-        "reported_models": dict(sorted(_tally(models[models >= 0], cols.models.names).items())),
-        "outcomes": outcomes,
-        "empty": int(cols.empty[measured].sum()),
-        "error_rate": failed / sent if sent else None,
-        "rate_limits": _rate_limits(cols, measured),
-        "tokens": _tokens(cols, ok),
-    }
-
-
-def _outcomes(cols: Columns, rows: np.ndarray) -> dict[str, int]:
-    """Every outcome with its number, 0 included."""
-    counted = np.bincount(cols.outcome[rows], minlength=len(OUTCOMES))
-    return {name: int(count) for name, count in zip(OUTCOMES, counted, strict=True)}
-
-
-def _tally(codes: np.ndarray, names: list[str]) -> dict[str, int]:
-    found, counts = np.unique(codes, return_counts=True)
-    return {names[int(code)]: int(count) for code, count in zip(found, counts, strict=True)}
-
-
-def _rate_limits(cols: Columns, measured: np.ndarray) -> dict[str, Any]:
-    """Hits and the waits that were asked for, in seconds. No request waits yet, so `waited_s` is 0."""
-    hits = measured[cols.outcome[measured] == RATE_LIMITED]
-    waits = np.sort(cols.wait_ns[hits][np.isfinite(cols.wait_ns[hits])]) / NS_PER_S
-    return {
-        "hits": len(hits),
-        "by_kind": dict(sorted(_tally(cols.kind[hits], cols.kinds.names).items())),
-        "retry_after_s": {"p50": stats.percentile(waits, 500), "max": stats.percentile(waits, 1000)},
-        "waited_s": 0.0,
-    }
-
-
-def _tokens(cols: Columns, ok: np.ndarray) -> dict[str, Any]:
-    """Sums over `ok` rows of what is known; null where none of them says anything. `mixed`: of several sources."""
-    sums: dict[str, Any] = {}
-    for name in TOKENS:
-        known = cols.tokens[name][ok]
-        known = known[np.isfinite(known)]
-        sums[name] = int(known.sum()) if len(known) or not len(ok) else None
-    sources = list(_tally(cols.source[ok], cols.sources.names))
-    sums["source"] = "none" if not sources else sources[0] if len(sources) == 1 else "mixed"
-    return sums
-
-
-def _errors(found: Counter[Error]) -> list[dict[str, Any]]:
-    """The commonest failures in the endpoint's own words."""
-    return [
-        {"outcome": outcome, "status": status, "message": message, "count": count}
-        for (outcome, status, message), count in found.most_common(SHOWN_ERRORS)
-    ]
-
-
-def _throughput(cols: Columns, rows: np.ndarray, window: Window) -> dict[str, Any]:
-    """What arrived inside the window, per second; null for a window that is empty or not known."""
-    from_ns, to_ns = window
-    if to_ns <= from_ns:
-        return {"requests_per_s": None, "output_tokens_per_s": None, "goodput_per_s": None}
-    seconds = (to_ns - from_ns) / NS_PER_S
-    done = cols.done_ns[rows[cols.outcome[rows] == OK]]
-    return {
-        "requests_per_s": int(np.count_nonzero((done >= from_ns) & (done < to_ns))) / seconds,
-        "output_tokens_per_s": float(cols.arrived_tokens[rows].sum()) / seconds,
-        "goodput_per_s": None,
-    }

@@ -201,3 +201,36 @@ METRICS: tuple[Metric, ...] = (
 """In the order in which reports show them."""
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
+
+NEED_A_STREAM = frozenset(
+    ("ttft", "ttft_response", "time_to_first_text", "tpot", "inter_chunk", "generation_tokens_per_s")
+)
+"""The metrics that no plain answer has: an endpoint that never streams is not held to limits on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of a whole run that may lead a summary beside the metrics of its requests."""
+
+    name: str
+    label: str
+    unit: str
+    definition: str
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("total_time", "total time", "s", "from the start of the step, warm-up included, to its last `ok` answer"),
+    Figure(
+        "requests_per_min",
+        "requests",
+        "per minute",
+        "`ok` answers that ended inside the measured window, by its length",
+    ),
+    Figure(
+        "usd_per_1k_tokens",
+        "cost",
+        "USD per 1,000 tokens",
+        "price of the measured requests by their tokens, in and out",
+    ),
+)
+"""What `lead` in a scenario may name besides the metrics."""

@@ -8,7 +8,7 @@ import csv
 from collections.abc import Iterable, Mapping
 from typing import TextIO
 
-from latbench.analysis.summary import PromptInfo
+from latbench.analysis.groups import PromptInfo
 from latbench.metrics.catalogue import METRICS
 from latbench.model.sample import Outcome, Sample
 from latbench.report.text import clean

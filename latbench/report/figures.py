@@ -3,13 +3,21 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from latbench.metrics.catalogue import METRICS, Metric
+from latbench.analysis.slo import GOOD_SHARE
+from latbench.metrics.catalogue import BY_NAME, METRICS, Metric
 
 MISSING = "\N{EN DASH}"
 SLICE_HEAD = ("ok", "TTFT p50 ms", "end to end p50 ms", "tokens/s p50")
-STEP_HEAD = ("step", "ok", "req/s", "tok/s", "TTFT p50 ms", "p95 ms", "errors")
+STEP_HEAD = ("step", "ok", "errors", "req/s", "speed-up", "tok/s")
+STEP_TIMES_HEAD = ("step, ms", "TTFT p50", "p95", "end to end p50", "p95")
+FROM_DUE_HEAD = "from due p95"
+GOOD_HEAD = "good"
 THIN_NOTE = "thin: fewer than 30 distinct prompts."
 NEED_NOTE = "n/a ≥N: the percentile needs at least N values; there are fewer."
+
+
+Table = tuple[list[str], list[list[str]]]
+"""A head and rows of as many cells."""
 
 
 def number(value: float | None) -> str:
@@ -68,23 +76,43 @@ def slice_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def step_rows(name: str, steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One row for each step of an endpoint, under `STEP_HEAD`."""
-    rows: list[tuple[str, ...]] = []
+def step_table(name: str, steps: Sequence[Mapping[str, Any]]) -> Table:
+    """What each step of an endpoint delivered; with an SLO the share of good requests, too."""
+    with_slo = any(step["endpoints"][name]["good_share"] is not None for step in steps)
+    rows = []
     for step in steps:
         found = step["endpoints"][name]
-        rows.append(
-            (
-                f"{step['index']}: {load(step)}",
-                count(found["outcomes"]["ok"]),
-                number(found["throughput"]["requests_per_s"]),
-                number(found["throughput"]["output_tokens_per_s"]),
-                percentile(found["metrics"]["ttft_ms"], "p50"),
-                percentile(found["metrics"]["ttft_ms"], "p95"),
-                share(found["error_rate"]),
-            )
-        )
-    return rows
+        row = [
+            _step(step),
+            count(found["outcomes"]["ok"]),
+            share(found["error_rate"]),
+            number(found["throughput"]["requests_per_s"]),
+            times(found["speed_up"]),
+            number(found["throughput"]["output_tokens_per_s"]),
+        ]
+        rows.append([*row, share(found["good_share"])] if with_slo else row)
+    return [*STEP_HEAD, GOOD_HEAD] if with_slo else [*STEP_HEAD], rows
+
+
+def step_times_table(name: str, steps: Sequence[Mapping[str, Any]]) -> Table:
+    """How long requests took in each step of an endpoint; in open loops, also from when they were due."""
+    from_due = any(step["load"] is not None and step["load"]["shape"]["type"] != "closed" for step in steps)
+    rows = []
+    for step in steps:
+        metrics = step["endpoints"][name]["metrics"]
+        wanted = [("ttft_ms", "p50"), ("ttft_ms", "p95"), ("e2e_ms", "p50"), ("e2e_ms", "p95")]
+        wanted += [("e2e_response_ms", "p95")] if from_due else []
+        rows.append([_step(step), *(percentile(metrics[metric], at) for metric, at in wanted)])
+    return [*STEP_TIMES_HEAD, FROM_DUE_HEAD] if from_due else [*STEP_TIMES_HEAD], rows
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    return f"{step['index']}: {step['words']}"
+
+
+def times(value: float | None) -> str:
+    """A factor."""
+    return MISSING if value is None else f"×{value:.2f}"
 
 
 def outcomes(found: Mapping[str, int]) -> str:
@@ -103,11 +131,100 @@ def throughput(found: Mapping[str, Any]) -> str:
     return f"{number(found['requests_per_s'])} requests/s, {number(found['output_tokens_per_s'])} output tokens/s"
 
 
-def load(step: Mapping[str, Any]) -> str:
-    """How hard a step pushed."""
-    if step["concurrency"] is not None:
-        return f"{step['shape']} {step['concurrency']}"
-    return step["shape"] if step["rate"] is None else f"{step['shape']} {step['rate']:g}/s"
+def cost(found: Mapping[str, Any]) -> str:
+    """What the measured phase cost, and for how much of it that is known."""
+    whole, one, by_tokens = (_usd(found[name]) for name in ("usd", "usd_per_ok_request", "usd_per_1k_tokens"))
+    known = "" if found["known"] in (None, 1) else f"; tokens are known of {share(found['known'])} of ok requests"
+    return f"{whole} USD, {one} a request that was ok, {by_tokens} per 1,000 tokens{known}"
+
+
+def _usd(value: float | None) -> str:
+    """Dollars with what digits tell small prices apart."""
+    if value is None:
+        return MISSING
+    return f"{value:,.{2 if value >= 10 else 4 if value >= 0.01 else 6}f}"
+
+
+def slo(endpoint: Mapping[str, Any], limits: Mapping[str, float]) -> str:
+    """How many requests were good, within what limits, and whether they were enough."""
+    goodput = "" if endpoint["throughput"] is None else f"; {number(endpoint['throughput']['goodput_per_s'])} good/s"
+    held = ", ".join(_limit(BY_NAME[name], limit) for name, limit in limits.items())
+    least = f"{GOOD_SHARE * 100:g} %"
+    verdict = {True: f"; held: {least} are enough", False: f"; not held: {least} are needed"}
+    good = f"{held}: {count(endpoint['good'])} requests are good, {share(endpoint['good_share'])}{goodput}"
+    return good + verdict.get(endpoint["meets_slo"], "")
+
+
+def _limit(metric: Metric, limit: float) -> str:
+    return f"{metric.label} {'at least' if metric.higher_is_better else 'at most'} {limit:g} {metric.unit}"
+
+
+def levels(found: Mapping[str, int | None], steps: Sequence[Mapping[str, Any]]) -> str:
+    """The last step that holds the SLO and the first that does not; empty where no step could be judged."""
+    words = {step["index"]: f"step {_step(step)}" for step in steps}
+    last, first = (found[which] if words else None for which in ("last_within_slo", "first_beyond_slo"))
+    if last is None:
+        return "" if first is None else f"does not hold the SLO, first at {words[first]}"
+    if first is None:
+        return f"holds the SLO up to {words[last]}, the last one"
+    if last < first:
+        return f"holds the SLO up to {words[last]}; not at {words[first]}"
+    return f"holds the SLO, last at {words[last]}; but not at {words[first]}"
+
+
+def lead(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The figures that lead an endpoint's block, one line each."""
+    return [_lead_of_metric(one) if "percentiles" in one else _lead_of_run(one) for one in found]
+
+
+def _lead_of_metric(found: Mapping[str, Any]) -> str:
+    metric = BY_NAME[found["name"]]
+    table = {**found["percentiles"], "n": found["n"], "need": found["need"]}
+    cells = (f"{name} {percentile(table, name)}" for name in found["percentiles"])
+    figures = ", ".join(f"{cell} {metric.unit}" if cell[-1].isdigit() and "n/a" not in cell else cell for cell in cells)
+    if found["limit"] is None:
+        return f"{metric.label} {figures}"
+    least = "at least " if metric.higher_is_better else ""
+    return f"{metric.label} {figures} (limit {least}{found['limit']:g} {metric.unit})"
+
+
+def _lead_of_run(found: Mapping[str, Any]) -> str:
+    value = _usd(found["value"]) if found["unit"].startswith("USD") else number(found["value"])
+    return f"{found['label']} {value} {found['unit']}"
+
+
+def sessions(found: Mapping[str, Any]) -> str:
+    """How many conversations were completed, and how long they took."""
+    cells = ", ".join(f"{name} {percentile(found['duration_s'], name)}" for name in ("p50", "p95"))
+    return (
+        f"{count(found['planned'])}, completed {share(found['completion_rate'])} ({outcomes(found['outcomes'])});"
+        f" duration in s {cells}; {count(found['turns_ok'])} turns ok"
+    )
+
+
+def lines(
+    name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any], *, every_step: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """What is said of an endpoint besides its tables: a word or two, and a line.
+
+    `every_step` are the steps whose own figures are not shown elsewhere: none where there is one step only.
+    """
+    yield "tokens", tokens(endpoint["tokens"])
+    if endpoint["cost"] is not None:
+        yield "cost", cost(endpoint["cost"])
+    if endpoint["throughput"] is not None:
+        yield "throughput", throughput(endpoint["throughput"])
+    if summary["slo"] is not None:
+        yield "SLO", slo(endpoint, summary["slo"])
+        held = levels(summary["levels"][name], every_step)
+        if held:
+            yield "levels", held
+    if endpoint["sessions"] is not None:
+        yield "sessions", sessions(endpoint["sessions"])
+    for step in every_step:
+        found = step["endpoints"][name]["sessions"]
+        if found is not None:
+            yield f"sessions in step {step['index']}", sessions(found)
 
 
 def rate_limits(found: Mapping[str, Any]) -> str:
@@ -142,7 +259,7 @@ def run_line(run: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> str:
     if len(steps) == 1:
         from_s, to_s = steps[0]["phase_s"]
         parts[-1] += f" ({number(to_s - from_s)} s measured)"
-    parts.append(load(steps[0]) if len(steps) == 1 else f"{len(steps)} steps")
+    parts.append(steps[0]["words"] if len(steps) == 1 else f"{len(steps)} steps")
     parts += [f"{run['workers']} worker{'' if run['workers'] == 1 else 's'}", run["state"]]
     if run["window"] is not None:
         parts.append(f"window {run['window']}")

@@ -45,16 +45,18 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"Warm-up, not counted below: {escape(figures.outcomes(found['warmup']['outcomes']))}."
         yield ""
     for name, endpoint in summary["endpoints"].items():
-        yield from _endpoint(name, endpoint, summary["steps"])
+        yield from _endpoint(name, endpoint, summary)
     yield from _providers(summary["providers"])
     yield from _legend()
 
 
-def _endpoint(name: str, endpoint: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[str]:
     yield f"## {escape(name)}"
     yield ""
     yield escape(figures.identity(endpoint))
     yield ""
+    for line in figures.lead(endpoint["lead"]):
+        yield f"- **{escape(line)}**"
     yield f"- outcomes: {escape(figures.outcomes(endpoint['outcomes']))}"
     yield f"- error rate: {figures.share(endpoint['error_rate'])}"
     for found in endpoint["errors"]:
@@ -63,20 +65,24 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], steps: Sequence[Mapping[st
         yield f"- empty answers among ok: {figures.count(endpoint['empty'])}"
     if figures.other_models(endpoint):
         yield f"- answered by: {escape(figures.other_models(endpoint))}"
-    yield f"- tokens: {figures.tokens(endpoint['tokens'])}"
-    if endpoint["metrics"] is None:
-        yield ""
-        yield from _table(figures.STEP_HEAD, figures.step_rows(name, steps))
-        return
-    yield f"- throughput: {figures.throughput(endpoint['throughput'])}"
+    many = endpoint["metrics"] is None
+    for what, line in figures.lines(name, endpoint, summary, every_step=summary["steps"] if many else ()):
+        yield f"- {what}: {escape(line)}"
     yield ""
+    if many:
+        for head, rows in (
+            figures.step_table(name, summary["steps"]),
+            figures.step_times_table(name, summary["steps"]),
+        ):
+            yield from _table(head, rows)
+        return
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
-        rows = [(metric.label, *cells) for metric, cells in figures.rows(endpoint["metrics"], rates=rates)]
+        rows = [[metric.label, *cells] for metric, cells in figures.rows(endpoint["metrics"], rates=rates)]
         yield from _table((title, "n", *figures.shown(rates=rates)), rows)
-    for kind in ("task", "language", "tag", "input_length"):
-        rows = figures.slice_rows(endpoint[f"by_{kind}"])
-        if rows:
-            yield from _table((f"by {kind.replace('_', ' ')}", *figures.SLICE_HEAD), rows)
+    for kind in ("turn", "task", "language", "tag", "input_length"):
+        slices = figures.slice_rows(endpoint[f"by_{kind}"] or {})
+        if slices:
+            yield from _table((f"by {kind.replace('_', ' ')}", *figures.SLICE_HEAD), slices)
 
 
 def _providers(providers: Mapping[str, Any]) -> Iterator[str]:

@@ -51,7 +51,7 @@ def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places:
         page.line(f"warm-up, not counted below: {figures.outcomes(warmup)}")
     for name, endpoint in summary["endpoints"].items():
         page.blank()
-        _endpoint(page, name, endpoint, summary["steps"])
+        _endpoint(page, name, endpoint, summary)
     _providers(page, summary["providers"])
     if page.has_needs:
         page.blank()
@@ -99,7 +99,8 @@ class _Page:
         """A table without lines: the first column on the left, figures on the right."""
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
         for at, title in enumerate(head):
-            table.add_column(Text(title), justify="right" if at else "left", no_wrap=True, overflow="ellipsis")
+            # Only names may be broken: a figure that is cut is another figure.
+            table.add_column(Text(title), justify="right" if at else "left", no_wrap=at > 0, overflow="fold")
         for row in rows:
             self.has_needs |= any(cell.startswith("n/a") for cell in row[1:])
             table.add_row(*(Text(clean(cell)) for cell in row))
@@ -116,8 +117,10 @@ def _verdict(page: _Page, summary: Mapping[str, Any]) -> None:
         page.line(f"{reason['severity']}: {figures.reason(reason)}", _COLOUR[reason["severity"]])
 
 
-def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
+def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
     page.line(f"{name}  ({figures.identity(endpoint)})", "bold")
+    for line in figures.lead(endpoint["lead"]):
+        page.line(line, "bold")
     page.line(f"{figures.outcomes(endpoint['outcomes'])}; error rate {figures.share(endpoint['error_rate'])}")
     for found in endpoint["errors"]:
         page.line(f"  {figures.error(found)}")
@@ -125,14 +128,22 @@ def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], steps: Sequen
         page.line(f"empty answers among ok: {figures.count(endpoint['empty'])}")
     if figures.other_models(endpoint):
         page.line(f"answered by: {figures.other_models(endpoint)}")
-    page.line(f"tokens: {figures.tokens(endpoint['tokens'])}")
-    if endpoint["metrics"] is None:
-        page.blank()
-        page.table(figures.STEP_HEAD, figures.step_rows(name, steps))
+    many = endpoint["metrics"] is None
+    for what, line in figures.lines(name, endpoint, summary, every_step=summary["steps"] if many else ()):
+        page.line(f"{what}: {line}")
+    if many:
+        for head, rows in (
+            figures.step_table(name, summary["steps"]),
+            figures.step_times_table(name, summary["steps"]),
+        ):
+            page.blank()
+            page.table(head, rows)
         return
-    page.line(f"throughput: {figures.throughput(endpoint['throughput'])}")
     _metrics(page, endpoint["metrics"])
-    _tasks(page, endpoint["by_task"])
+    _slices(page, "by turn", endpoint["by_turn"] or {})
+    _slices(page, "by task", endpoint["by_task"])
+    if any(found["thin"] for kind in ("by_task", "by_turn") for found in (endpoint[kind] or {}).values()):
+        page.line(figures.THIN_NOTE, "dim")
 
 
 def _metrics(page: _Page, metrics: Mapping[str, Any]) -> None:
@@ -142,12 +153,10 @@ def _metrics(page: _Page, metrics: Mapping[str, Any]) -> None:
         page.table((title, "n", *figures.shown(rates=rates)), rows)
 
 
-def _tasks(page: _Page, by_task: Mapping[str, Any]) -> None:
-    if by_task:
+def _slices(page: _Page, title: str, found: Mapping[str, Any]) -> None:
+    if found:
         page.blank()
-        page.table(("by task", *figures.SLICE_HEAD), figures.slice_rows(by_task))
-    if any(found["thin"] for found in by_task.values()):
-        page.line(figures.THIN_NOTE, "dim")
+        page.table((title, *figures.SLICE_HEAD), figures.slice_rows(found))
 
 
 def _providers(page: _Page, providers: Mapping[str, Any]) -> None:

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.analysis.columns import gather
+from latbench.analysis.columns import MAX_ERRORS, Layout, gather
 from latbench.metrics.histogram import Histogram
 from latbench.model.sample import Sample, encode_gaps
 
 S = 1_000_000_000
+MS = 1_000_000
 
 
 def sample(arrivals_s: list[float], **fields: object) -> Sample:
@@ -27,7 +28,7 @@ def sample(arrivals_s: list[float], **fields: object) -> Sample:
 
 
 def inside(one: Sample, window_s: tuple[int, int] = (10, 20)) -> float:
-    columns = gather([one], {}, {0: (window_s[0] * S, window_s[1] * S)})
+    columns = gather([one], Layout(windows={("e", 0): (window_s[0] * S, window_s[1] * S)}))
     return float(columns.arrived_tokens[0])
 
 
@@ -71,7 +72,7 @@ def test_gaps_are_pooled_by_group_whether_flushed_or_not() -> None:
             Sample("e", 0, number, "p" if number else "q", "measure", "ok", chunks=2_001, gaps=encode_gaps(stamps))
         )
         everything.record(np.diff(stamps))
-    columns = gather(samples, {"p": 1, "q": 2}, {})
+    columns = gather(samples, Layout(groups={"p": 1, "q": 2}))
     pooled = columns.pooled_gaps(0, 0, [0, 1, 2])
     assert pooled.n == 80_000
     assert pooled.counts.tolist() == everything.counts.tolist()
@@ -83,4 +84,41 @@ def test_gaps_are_pooled_by_group_whether_flushed_or_not() -> None:
 def test_gaps_of_warmup_and_of_failures_are_left_out(phase: str, outcome: str) -> None:
     stamps = np.array([0, 5, 9])
     one = Sample("e", 0, 0, "p", phase, outcome, chunks=3, gaps=encode_gaps(stamps))
-    assert gather([one], {}, {}).pooled_gaps(0, 0, [0]).n == 0
+    assert gather([one], Layout()).pooled_gaps(0, 0, [0]).n == 0
+
+
+def test_gaps_of_both_widths_and_of_turns_are_pooled() -> None:
+    short, long = np.array([0, 7 * MS, 9 * MS]), np.array([0, 5 * S])
+    samples = [
+        Sample("e", 0, seq, "p", "measure", "ok", chunks=len(stamps), gaps=encode_gaps(stamps))
+        for seq, stamps in enumerate((short, long, long, short))
+    ]
+    columns = gather(samples, Layout(turns={0: 2}))
+    assert columns.pooled_gaps(0, 0, [0]).n == 6
+    assert [columns.gaps_of_turn(0, 0, turn).n for turn in (0, 1, 2)] == [3, 3, 0]
+    assert columns.gaps_of_turn(0, 0, 1).max_ns == 5 * S
+    assert gather(samples, Layout()).gaps_of_turn(0, 0, 0).n == 0
+
+
+def test_lateness_is_known_of_what_was_sent_once_in_an_open_loop() -> None:
+    in_time = sample([1], due_ns=3 * MS, sent_ns=5 * MS)
+    again = sample([1], due_ns=3 * MS, sent_ns=90 * MS, reconnects=1)
+    never = sample([], due_ns=3 * MS)
+    late = gather([in_time, again, never], Layout(open_steps={0})).late_ns
+    assert late[0] == 2 * MS
+    assert np.isnan(late[1:]).all()
+    assert np.isnan(gather([in_time], Layout()).late_ns).all()
+
+
+def test_only_what_an_endpoint_may_have_said_is_kept_as_its_error() -> None:
+    outcomes = [("dropped", None), ("lost", None), ("cancelled", "too late"), ("timeout", None)]
+    samples = [Sample("e", 0, 0, "p", "measure", outcome, error_message=said) for outcome, said in outcomes]
+    assert set(gather(samples, Layout()).errors[0, 0]) == {("cancelled", None, "too late"), ("timeout", None, "")}
+
+
+def test_a_server_that_invents_messages_does_not_fill_the_memory() -> None:
+    said = [str(number) for number in range(MAX_ERRORS + 50)]
+    samples = [Sample("e", 0, 0, "p", "measure", "timeout", error_message=text) for text in (*said, said[0])]
+    errors = gather(samples, Layout()).errors[0, 0]
+    assert len(errors) == MAX_ERRORS
+    assert errors["timeout", None, "0"] == 2

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latbench.analysis.summary import PromptInfo, length_bin, summarise
+from latbench.analysis.groups import PromptInfo, length_bin
+from latbench.analysis.summary import summarise
 from latbench.metrics.catalogue import METRICS
 from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Outcome, Sample, encode_gaps
@@ -299,7 +300,10 @@ def test_with_several_steps_the_top_has_counts_only() -> None:
     samples = [ok(0), ok(1), ok(0, step=1, at_s=110, ttft_ms=900), failed(1, "rate_limited", step=1)]
     found = summarise(run(*steps), samples, PROMPTS)
     top = found["endpoints"]["fast"]
-    assert {name for name, value in top.items() if value is None} == {"metrics", "throughput", "cost", *SLICE_KEYS}
+    assert {name for name, value in top.items() if value is None} == {
+        *("metrics", "throughput", "cost", "good", "good_share", "speed_up", "meets_slo", "sessions", "by_turn"),
+        *SLICE_KEYS,
+    }
     assert (top["outcomes"]["ok"], top["outcomes"]["rate_limited"], top["rate_limits"]["hits"]) == (3, 1, 1)
     assert top["tokens"]["output"] == 33
     one, two = (each["endpoints"]["fast"] for each in found["steps"])

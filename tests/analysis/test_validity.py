@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from latbench.analysis.validity import judge
-from latbench.model.run import RunRecord
+from latbench.analysis.validity import Lateness, judge, lateness
+from latbench.model.load import Poisson, Step
+from latbench.model.run import RunRecord, StepRecord
 
 
 def run(**fields: object) -> RunRecord:
@@ -77,3 +79,47 @@ def test_a_run_that_was_not_closed_is_suspect_and_the_gravest_reason_comes_first
     verdict, reasons = judge(run(state="running", notes=notes), GOOD, {})
     assert verdict == "invalid"
     assert [reason["code"] for reason in reasons] == ["worker_lost", "unfinished", "odd"]
+
+
+def test_a_run_that_is_going_on_is_not_held_against_its_plan() -> None:
+    verdict, reasons = judge(run(state="running", planned=200), GOOD, {("measure", "a"): 150})
+    assert (verdict, [reason["code"] for reason in reasons]) == ("suspect", ["unfinished"])
+    assert "latbench runs recover id" in reasons[0]["advice"]
+
+
+@pytest.mark.parametrize(("cap", "advice"), [(8, "raise max_in_flight"), (None, "a worker that had lost its master")])
+def test_what_to_do_about_drops_depends_on_the_cap(cap: int | None, advice: str) -> None:
+    step = StepRecord(0, "poisson", None, 1.0, None, 0, 0, 9, Step(Poisson(1.0), max_in_flight=cap))
+    _, reasons = judge(run(steps=[step]), {("measure", "a"): {"ok": 9, "dropped": 1}}, {})
+    assert advice in reasons[0]["advice"]
+
+
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("p99", "ttft_ms", "limit"),
+    [(5.0, None, None), (5.1, None, 5.0), (5.1, 102.0, None), (5.1, 100.0, 5.0), (20.0, 300.0, 15.0)],
+)
+def test_late_sends_are_suspect(p99: float, ttft_ms: float | None, limit: float | None) -> None:
+    verdict, reasons = judge(run(), GOOD, {}, Lateness({"p50": 0.1, "p99": p99, "max": p99}, 0.0, ttft_ms))
+    assert verdict == ("valid" if limit is None else "suspect")
+    assert [(each["code"], each["limit"]) for each in reasons] == (
+        [] if limit is None else [("send_lateness_ms", limit)]
+    )
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.05, "suspect"), (0.051, "invalid")])
+def test_very_late_sends_are_invalid(share: float, found: str) -> None:
+    verdict, _ = judge(run(), GOOD, {}, Lateness({"p50": 0.1, "p99": 150.0, "max": 200.0}, share, 50.0))
+    assert verdict == found
+
+
+def test_lateness_counts_what_was_sent_against_what_was_due() -> None:
+    late_ns = np.array([1.0, 2.0, 101.0, 100.0, np.nan]) * MS
+    found = lateness(late_ns, [80.0 * MS, 60.0 * MS])
+    assert found == Lateness({"p50": 2.0, "p99": 101.0, "max": 101.0}, 1 / 5, 60.0)
+    unanswered = lateness(late_ns, [])
+    assert unanswered is not None
+    assert unanswered.ttft_ms is None
+    assert lateness(np.array([np.nan]), []) is None

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from latbench.metrics.catalogue import BY_NAME, METRICS
+from latbench.metrics.catalogue import BY_NAME, METRICS, NEED_A_STREAM
 from latbench.model.sample import Sample
 
 MS = 1_000_000
@@ -112,3 +112,9 @@ def test_rates_show_their_slow_tail() -> None:
     assert BY_NAME["e2e"].shown == ("p50", "p90", "p95", "p99")
     assert BY_NAME["e2e"].scale == MS
     assert BY_NAME["e2e_tokens_per_s"].scale == 1
+
+
+def test_a_plain_answer_has_every_metric_but_those_that_need_a_stream() -> None:
+    plain = sample(first_token_ns=None, first_text_ns=None)
+    missing = {metric.name for metric in METRICS if metric.of is None or metric.of(plain) is None}
+    assert missing == NEED_A_STREAM

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from latbench.analysis.summary import PromptInfo, summarise
+from latbench.analysis.groups import PromptInfo
+from latbench.analysis.summary import summarise
+from latbench.model.load import Closed, Poisson, Sessions, Step
 from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Sample, encode_gaps
 
@@ -30,10 +33,18 @@ def step(index: int, concurrency: int) -> StepRecord:
     return StepRecord(index, "closed", concurrency, None, None, start, start + 10 * S, start + 70 * S)
 
 
-def answer(rng: np.random.Generator, endpoint: str, of: StepRecord, seq: int, *, phase: str = "measure") -> Sample:
+def answer(
+    rng: np.random.Generator,
+    endpoint: str,
+    of: StepRecord,
+    seq: int,
+    *,
+    phase: str = "measure",
+    sent_ns: int | None = None,
+) -> Sample:
     """An `ok` sample with lognormal times."""
     from_ns = of.measure_from_ns if phase == "measure" else of.started_ns
-    sent = from_ns + int(rng.uniform(0, 55 if phase == "measure" else 8) * S)
+    sent = from_ns + int(rng.uniform(0, 55 if phase == "measure" else 8) * S) if sent_ns is None else sent_ns
     first = sent + int(rng.lognormal(5.5, 0.4) * MS)
     tokens = int(rng.integers(20, 60))
     stamps = first + np.concatenate(([0], np.cumsum(rng.lognormal(2.8, 0.3, tokens - 1) * MS))).astype(np.int64)
@@ -124,6 +135,62 @@ def three_steps() -> dict[str, Any]:
         made += [refused("acme-large", each, 500 + seq, "overloaded") for seq in range(each.index)]
     endpoints = {"acme-large": {"provider": "acme", "api": "openai-chat", "model": "m-1"}}
     run = record(steps, endpoints=endpoints, state="partial", workers=1, duration_s=None)
+    return summarise(run, made, PROMPTS)
+
+
+def turns(rng: np.random.Generator, of: StepRecord, session: int, number: int) -> list[Sample]:
+    """A conversation: each turn is due two seconds after the answer before it, and sent a little later."""
+    due_ns, made = of.measure_from_ns + int(rng.uniform(0, 40) * S), []
+    for turn in range(number):
+        one = answer(rng, "acme-large", of, session * number + turn, sent_ns=due_ns + (1 + turn) * MS)
+        made.append(msgspec.structs.replace(one, due_ns=due_ns))
+        assert one.last_token_ns is not None
+        due_ns = one.last_token_ns + 2 * S
+    return made
+
+
+@pytest.fixture(scope="session")
+def conversations() -> dict[str, Any]:
+    """The summary of one step of sessions, with an SLO, a price and figures that lead."""
+    rng = np.random.default_rng(13)
+    load = Step(Sessions(0.5, 3, 2 * S), duration_ns=60 * S, warmup_ns=10 * S, max_in_flight=20)
+    only = StepRecord(0, "sessions", None, 0.5, None, 0, 10 * S, 70 * S, load)
+    made = [one for session in range(30) for one in turns(rng, only, session, 3)]
+    made += [refused("acme-large", only, 90, "overloaded"), refused("acme-large", only, 93, "dropped")]
+    run = record(
+        [only],
+        endpoints={"acme-large": {"provider": "acme", "api": "openai-chat", "model": "m-1"}},
+        slo={"ttft": 400.0, "e2e_tokens_per_s": 20.0},
+        prices={"acme-large": {"input": 3.0, "output": 15.0}},
+        lead=["ttft", "e2e", "generation_tokens_per_s", "total_time", "requests_per_min", "usd_per_1k_tokens"],
+    )
+    return summarise(run, made, PROMPTS)
+
+
+@pytest.fixture(scope="session")
+def levels() -> dict[str, Any]:
+    """The summary of three levels, the last of which does not hold the SLO; the middle one is of sessions."""
+    rng = np.random.default_rng(14)
+    shapes = (Closed(4), Sessions(1.0, 4), Poisson(4.0))
+    steps, made = [], []
+    for index, shape in enumerate(shapes):
+        load = Step(shape, duration_ns=60 * S, warmup_ns=10 * S)
+        start = index * 80 * S
+        steps.append(
+            StepRecord(index, load.name, load.concurrency, load.rate, None, start, start + 10 * S, start + 70 * S, load)
+        )
+        if isinstance(shape, Sessions):
+            made += [one for session in range(40) for one in turns(rng, steps[-1], session, shape.turns)]
+        else:
+            made += [answer(rng, "acme-large", steps[-1], seq) for seq in range(80 + 80 * index)]
+    made += [refused("acme-large", steps[2], 500 + seq, "overloaded") for seq in range(20)]
+    run = record(
+        steps,
+        endpoints={"acme-large": {"provider": "acme", "api": "openai-chat", "model": "m-1"}},
+        slo={"e2e": 2000.0},
+        prices={"acme-large": {"input": 3.0, "output": 15.0}},
+        lead=["e2e", "total_time"],
+    )
     return summarise(run, made, PROMPTS)
 
 

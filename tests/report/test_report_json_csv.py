@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from latbench.analysis.summary import PromptInfo
+from latbench.analysis.groups import PromptInfo
 from latbench.model.sample import Sample
 from latbench.report import csv as report_csv
 from latbench.report import json as report_json

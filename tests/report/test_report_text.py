@@ -19,7 +19,7 @@ def text_of(summary: dict[str, Any], *, color: bool = False) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("name", ["one_step", "three_steps"])
+@pytest.mark.parametrize("name", ["one_step", "three_steps", "conversations", "levels"])
 def test_golden(name: str, request: pytest.FixtureRequest, held_against: Callable[[str, str], None]) -> None:
     found = text_of(request.getfixturevalue(name))
     held_against(f"{name}.txt", found)
@@ -99,7 +99,69 @@ def test_numbers(value: float | None, shown: str) -> None:
     assert figures.number(value) == shown
 
 
-def test_missing_counts_shares_and_loads() -> None:
-    assert figures.count(None) == figures.share(None) == "\N{EN DASH}"
-    assert figures.load({"shape": "unknown", "concurrency": None, "rate": None}) == "unknown"
+def test_missing_counts_shares_and_factors() -> None:
+    assert figures.count(None) == figures.share(None) == figures.times(None) == "\N{EN DASH}"
     assert figures.reason({"code": "c", "value": None, "limit": None, "advice": ""}) == "c"
+
+
+STEPS = [{"index": index, "words": f"closed {4**index}"} for index in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("last", "first", "words"),
+    [
+        (1, 2, "holds the SLO up to step 1: closed 4; not at step 2: closed 16"),
+        (2, None, "holds the SLO up to step 2: closed 16, the last one"),
+        (None, 0, "does not hold the SLO, first at step 0: closed 1"),
+        (2, 1, "holds the SLO, last at step 2: closed 16; but not at step 1: closed 4"),
+        (None, None, ""),
+    ],
+)
+def test_levels_in_words(last: int | None, first: int | None, words: str) -> None:
+    assert figures.levels({"last_within_slo": last, "first_beyond_slo": first}, STEPS) == words
+
+
+@pytest.mark.parametrize(
+    ("usd", "known", "words"),
+    [
+        (12.345, 1, "12.35 USD, 12.35 a request that was ok, 12.35 per 1,000 tokens"),
+        (0.04567, None, "0.0457 USD, 0.0457 a request that was ok, 0.0457 per 1,000 tokens"),
+        (None, 0.0, "– USD, – a request that was ok, – per 1,000 tokens; tokens are known of 0.00 % of ok requests"),
+    ],
+)
+def test_cost_in_words(usd: float | None, known: float | None, words: str) -> None:
+    found = dict.fromkeys(("usd", "usd_per_ok_request", "usd_per_1k_tokens"), usd)
+    assert figures.cost(found | {"known": known}) == words
+
+
+def test_what_leads_says_where_values_are_too_few() -> None:
+    entry = {
+        "name": "generation_tokens_per_s",
+        "n": 9,
+        "percentiles": {"p50": 31.0, "p5": None},
+        "need": {"p5": [72, 9]},
+        "limit": 20.0,
+    }
+    assert figures.lead([entry]) == ["generation p50 31.0 tokens/s, p5 n/a ≥72 (limit at least 20 tokens/s)"]
+
+
+def test_a_long_name_is_broken_and_no_figure_is(levels: dict[str, Any]) -> None:
+    spoiled = json.loads(json.dumps(levels))
+    for step in spoiled["steps"]:
+        step["words"] = f"trace {'a' * 60}.csv"
+    found = text_of(spoiled)
+    assert "…" not in found
+    assert all(len(line) <= 80 for line in found.splitlines())
+    shown = set(found.split())
+    for table in (figures.step_table, figures.step_times_table):
+        for row in table("acme-large", spoiled["steps"])[1]:
+            assert {word for cell in row[1:] for word in cell.split()} <= shown
+
+
+def test_the_note_on_thin_slices_is_only_there_with_one(one_step: dict[str, Any]) -> None:
+    spoiled = json.loads(json.dumps(one_step))
+    assert figures.THIN_NOTE in text_of(spoiled)
+    for endpoint in spoiled["endpoints"].values():
+        for part in endpoint["by_task"].values():
+            part["thin"] = False
+    assert figures.THIN_NOTE not in text_of(spoiled)
