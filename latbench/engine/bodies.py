@@ -4,7 +4,10 @@ A body is built once for each endpoint and prompt with a stand-in where the nonc
 hexadecimal, so that it needs no escaping in any encoding a dialect may use.
 """
 
+from collections.abc import Sequence
+
 from latbench.model.frames import Job
+from latbench.model.request import Message
 from latbench.plan.draw import NONCE_CHARS, open_with
 from latbench.providers.registry import DIALECTS
 
@@ -21,22 +24,37 @@ class Bodies:
         size = 0
         for endpoint in range(len(job.endpoints)):
             for prompt in range(len(job.prompts)):
-                parts = self._encode(endpoint, prompt)
+                parts = self._encode(endpoint, job.prompts[prompt].messages, self.max_tokens(prompt))
                 size += len(parts[0]) + len(parts[1])
                 if size > MEMORY_BYTES:
                     return
                 self._cut[endpoint, prompt] = parts
 
-    def get(self, endpoint: int, prompt: int, nonce: str) -> bytes:
-        """The body that asks `endpoint` for `prompt`; `nonce` is empty where the prompt goes out as it is."""
-        before, after = self._cut.get((endpoint, prompt)) or self._encode(endpoint, prompt)
+    def max_tokens(self, prompt: int, wanted: int = 0) -> int:
+        """The longest answer to ask for: `wanted`, else the scenario's or the prompt's own, whichever is smaller."""
+        everywhere = self._job.max_tokens
+        return wanted or min(everywhere, self._job.prompts[prompt].max_tokens or everywhere)
+
+    def get(self, endpoint: int, prompt: int, nonce: str, max_tokens: int = 0) -> bytes:
+        """The body that asks `endpoint` for `prompt`; `nonce` is empty where the prompt goes out as it is.
+
+        `max_tokens`, if not 0, is asked for instead of what scenario and prompt say.
+        """
+        cut = None if max_tokens else self._cut.get((endpoint, prompt))
+        if cut is None:
+            messages = self._job.prompts[prompt].messages
+            cut = self._encode(endpoint, messages, self.max_tokens(prompt, max_tokens))
+        return cut[0] + nonce.encode("ascii") + cut[1]
+
+    def conversation(self, endpoint: int, messages: Sequence[Message], nonce: str, max_tokens: int) -> bytes:
+        """The body of a turn that carries the earlier ones; the nonce opens the conversation."""
+        before, after = self._encode(endpoint, messages, max_tokens)
         return before + nonce.encode("ascii") + after
 
-    def _encode(self, endpoint: int, prompt: int) -> tuple[bytes, bytes]:
-        to, what = self._job.endpoints[endpoint], self._job.prompts[prompt]
-        messages = open_with(_STAND_IN, what.messages) if self._job.cold else what.messages
-        max_tokens = min(self._job.max_tokens, what.max_tokens or self._job.max_tokens)
-        body = DIALECTS[to.api].build(to, messages, max_tokens).body
+    def _encode(self, endpoint: int, messages: Sequence[Message], max_tokens: int) -> tuple[bytes, bytes]:
+        to = self._job.endpoints[endpoint]
+        opened = open_with(_STAND_IN, messages) if self._job.cold else tuple(messages)
+        body = DIALECTS[to.api].build(to, opened, max_tokens).body
         if not self._job.cold:
             return body, b""
         before, found, after = body.partition(_STAND_IN.encode("ascii"))

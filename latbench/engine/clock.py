@@ -9,9 +9,9 @@ raw_ns = time.monotonic_ns
 class Clock:
     """The run's clock in this process."""
 
-    def __init__(self, origin_ns: int | None, elapsed_ns: int) -> None:
-        """`origin_ns` None: the run is `elapsed_ns` old now, by a clock that is not ours."""
-        self.origin_ns = raw_ns() - elapsed_ns if origin_ns is None else origin_ns
+    def __init__(self, origin_ns: int) -> None:
+        """`origin_ns` is the run's zero on this machine's CLOCK_MONOTONIC."""
+        self.origin_ns = origin_ns
 
     def now_ns(self) -> int:
         """Nanoseconds since the run began."""

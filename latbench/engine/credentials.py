@@ -57,14 +57,13 @@ def secrets_of(endpoints: list[Endpoint], environ: dict[str, str]) -> list[str]:
     return sorted((value for value in values if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
-def hide(samples: list[Sample], secrets: list[str]) -> None:
+def hide(sample: Sample, secrets: list[str]) -> None:
     """Take secrets out of what an endpoint has said: some send the key back in their error message."""
-    for sample in samples:
-        for name in _SAID_BY_ENDPOINTS:
-            said = getattr(sample, name)
-            for secret in secrets if said else ():
-                said = _without(said, secret)
-                setattr(sample, name, said)
+    for name in _SAID_BY_ENDPOINTS if secrets else ():
+        said = getattr(sample, name)
+        for secret in secrets if said else ():
+            said = _without(said, secret)
+            setattr(sample, name, said)
 
 
 def _without(said: str, secret: str) -> str:

@@ -5,6 +5,7 @@ stands between a chunk's arrival and its stamp. The stamp of an event is that of
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -29,7 +30,8 @@ _PART_BYTES = 1 << 14  # of a read are framed at a time
 class Exchange:
     """One logical request under way. Stamps in here are raw; `sample` turns them into times of the run.
 
-    `verdict` is set by whoever ends it from outside (timeout, stalled, cancelled).
+    `verdict` is set by whoever ends it from outside (timeout, stalled, cancelled). `reported` says that the master has
+    been told that it began.
     """
 
     endpoint: str
@@ -57,22 +59,26 @@ class Exchange:
     _event: int = 0
     _event_ns: int = 0
     _closed: bool = False
+    scheduled: bool = False
+    reported: bool = False
 
-    def begin(self, measure_from_ns: int) -> None:
-        """The request is due and leaves now. It belongs to the warm-up if that is before `measure_from_ns` (raw)."""
-        self.due_ns = self.sent_ns = raw_ns()
-        self.phase = "warmup" if self.due_ns < measure_from_ns else "measure"
+    def begin(self, due_ns: int | None) -> None:
+        """The request leaves now. `due_ns` (raw) is when it should have, None where no schedule says so."""
+        self.sent_ns = raw_ns()
+        self.scheduled = due_ns is not None
+        self.due_ns = self.sent_ns if due_ns is None else due_ns
 
-    async def run(self, transport: Transport, body: bytes) -> None:
+    async def run(self, transport: Transport, body: bytes, may_again: Callable[[], bool] = lambda: True) -> None:
         """Send and await the end, right after `begin`. Never raises for what an endpoint does.
 
         A reused connection that broke before any byte of an answer is opened again, once; `sent` is then the
-        second attempt's. In a closed loop that is when the request was due, too: there is no schedule to be late for.
+        second attempt's, if `may_again` allows one. Without a schedule that is when the request was due, too.
         """
         try:
             await transport.exchange(body, self.reads)
         except BROKEN as fault:
-            if self.reads.any_bytes or self.reads.new_connection or self.reads.connected_ns is None:
+            tried = self.reads.any_bytes or self.reads.new_connection or self.reads.connected_ns is None
+            if tried or not may_again():
                 self._fault(fault)
             else:
                 await self._again(transport, body)
@@ -84,7 +90,9 @@ class Exchange:
     async def _again(self, transport: Transport, body: bytes) -> None:
         self.reconnects = 1
         self.reads = Reads()
-        self.due_ns = self.sent_ns = raw_ns()
+        self.sent_ns = raw_ns()
+        if not self.scheduled:
+            self.due_ns = self.sent_ns
         try:
             await transport.exchange(body, self.reads, fresh=True)
         except BROKEN as fault:
@@ -151,6 +159,20 @@ class Exchange:
         self._closed = self._closed or ended
         self._events = framer.close() if ended and not self.broken else []
         return bool(self._events)
+
+    def begun(self, due_ns: int) -> Sample:
+        """The record of a request of which nothing more is known than that it was about to be sent."""
+        return Sample(
+            endpoint=self.endpoint,
+            step=self.step,
+            seq=self.seq,
+            prompt_id=self.prompt_id,
+            phase=self.phase,
+            outcome=Outcome.LOST,
+            slot=self.slot,
+            due_ns=due_ns,
+            nonce=self.nonce,
+        )
 
     def sample(self, origin_ns: int) -> Sample:
         """The record of this exchange. Everything must have been decoded."""

@@ -19,32 +19,40 @@ from typing import cast
 import uvloop
 
 from latbench import __version__
-from latbench.engine.clock import Clock
+from latbench.engine.clock import Clock, raw_ns
 from latbench.engine.credentials import hide, secrets_of, targets
 from latbench.engine.dispatch import Dispatcher
 from latbench.engine.transport import PlainTransport, StampedTransport, Target, Transport, self_test
 from latbench.model.errors import UserError
 from latbench.model.frames import (
-    Batch,
+    Accepted,
+    Ack,
     Bye,
     Cancel,
     Down,
     Drain,
     Go,
+    Grant,
     Hello,
     Job,
     Lease,
     Lost,
+    Ping,
+    Pong,
     Prepare,
-    Prepared,
+    Recall,
+    Shards,
     Slots,
     StopEndpoint,
     Unpacker,
     Up,
     decode_down,
     pack,
+    prompts_sha256,
 )
 from latbench.model.lifeline import clock_id, die_with_parent
+from latbench.model.sample import Sample
+from latbench.model.spool import Spool, SpoolHeader, spool_root
 
 
 class Engine(asyncio.Protocol):
@@ -58,13 +66,24 @@ class Engine(asyncio.Protocol):
         self._dispatcher: Dispatcher | None = None
         self._transports: list[list[Transport]] = []
         self._secrets: list[str] = []
+        self._spool: Spool | None = None
+        self._dismissed = False
         self._work: set[asyncio.Task[None]] = set()
         self.over = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._link = cast(asyncio.WriteTransport, transport)  # uvloop's does not say so
-        precision = "reduced" if self._why_reduced else "full"
-        self._report(Hello(version=__version__, precision=precision, why=self._why_reduced, clock_id=clock_id()))
+        self._report(
+            Hello(
+                version=__version__,
+                precision="reduced" if self._why_reduced else "full",
+                why=self._why_reduced,
+                clock_id=clock_id(),
+                pid=os.getppid(),
+                host=socket.gethostname(),
+                files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            )
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.over.set()
@@ -74,38 +93,48 @@ class Engine(asyncio.Protocol):
             self._obey(decode_down(frame))
 
     def _report(self, message: Up) -> None:
-        if isinstance(message, Batch):
-            hide(message.samples, self._secrets)
         if self._link is not None:
             self._link.write(pack(message))
 
     def _obey(self, order: Down) -> None:
-        dispatcher = self._dispatcher
         match order:
             case Job():
                 self._start(order)
-            case Prepare(step=step, slots=slots) if dispatcher is not None:
-                dispatcher.set_slots(slots)
-                self._spawn(self._prepare(dispatcher, step, slots))
-            case Go() if dispatcher is not None:
-                self._spawn(dispatcher.run_step(order))
-            case Slots(slots=slots) if dispatcher is not None:
-                dispatcher.set_slots(slots)
-            case Drain() if dispatcher is not None:
-                dispatcher.drain()
-            case Cancel() if dispatcher is not None:
-                dispatcher.cancel()
-            case StopEndpoint(endpoint=endpoint, reason=reason) if dispatcher is not None:
-                dispatcher.stop_endpoint(endpoint, reason)
-            case Lease() if dispatcher is not None:
-                dispatcher.renew_lease()
+            case Ping(sent_ns=sent_ns):
+                self._report(Pong(sent_ns, raw_ns()))
             case Bye():
+                self._dismissed = True
                 self.over.set()
+            case _ if self._dispatcher is not None:
+                self._pass_on(order, self._dispatcher)
+
+    def _pass_on(self, order: Down, dispatcher: Dispatcher) -> None:
+        """An order about the load."""
+        match order:
+            case Prepare():
+                self._spawn(self._prepare(dispatcher, order))
+            case Go() if dispatcher.may_run(order):
+                self._spawn(dispatcher.run_step(order))
+            case Slots():
+                dispatcher.set_slots(order)
+            case Shards():
+                dispatcher.set_shards(order)
+            case Drain():
+                dispatcher.drain()
+            case Cancel():
+                dispatcher.cancel()
+            case StopEndpoint(endpoint=endpoint, reason=reason):
+                dispatcher.stop_endpoint(endpoint, reason)
+            case Lease(until_ns=until_ns):
+                dispatcher.renew_lease(until_ns)
+            case Ack(number=number):
+                dispatcher.acknowledged(number)
+            case Grant() | Recall():
+                dispatcher.wallet.obey(order)
 
     def _start(self, job: Job) -> None:
         for transport in chain.from_iterable(self._transports):  # of a run before this one
             self._spawn(transport.close())
-        clock = Clock(job.origin_ns, job.elapsed_ns)
         make: Callable[[Target], Transport] = PlainTransport if self._why_reduced else StampedTransport
         try:
             connect_s = job.timeouts.connect_ns / 1e9
@@ -115,10 +144,24 @@ class Engine(asyncio.Protocol):
             self._report(Lost(str(fault)))
             return
         self._secrets = secrets_of(job.endpoints, self._environ)
-        self._dispatcher = Dispatcher(job, clock, self._transports, self._report)
+        self._close_spool(done=True)
+        header = SpoolHeader(job.run_id, job.version, job.worker)
+        self._spool = Spool(spool_root(self._environ) / job.run_id, header)
+        clock = Clock(job.origin_ns)
+        self._dispatcher = Dispatcher(job, clock, self._transports, self._spool, self._report, self._hide)
+        self._report(Accepted(job.scenario_sha256, prompts_sha256(job.prompts)))
 
-    async def _prepare(self, dispatcher: Dispatcher, step: int, slots: list[int]) -> None:
-        self._report(Prepared(step, await dispatcher.open(slots)))
+    def _hide(self, sample: Sample) -> None:
+        hide(sample, self._secrets)
+
+    async def _prepare(self, dispatcher: Dispatcher, order: Prepare) -> None:
+        self._report(await dispatcher.prepare(order))
+
+    def _close_spool(self, *, done: bool) -> None:
+        """Nobody needs the spool of a run that is over and of which everything has been committed."""
+        if self._spool is not None:
+            over = done and self._dispatcher is not None and not self._dispatcher.loading
+            self._spool.close(delete=over and self._spool.acknowledged_all)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -137,6 +180,7 @@ class Engine(asyncio.Protocol):
         """Close connections and the link."""
         for task in self._work:
             task.cancel()
+        self._close_spool(done=self._dismissed)
         for transport in chain.from_iterable(self._transports):
             await transport.close()
         if self._link is not None:

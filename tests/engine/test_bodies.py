@@ -62,6 +62,23 @@ def test_the_smaller_limit_of_tokens_holds(own: int | None, sent: int) -> None:
     assert json.loads(found)["max_tokens"] == sent
 
 
+@pytest.mark.parametrize("own", [None, 10, 1000])
+def test_what_a_trace_asks_for_holds_over_every_limit(own: int | None) -> None:
+    found = Bodies(job(endpoint("http://h/v1"), prompts=[prompt((Message("user", "x"),), own)]))
+    for wanted in (1, 64, 5000):
+        body = found.get(0, 0, MARK, wanted)
+        assert json.loads(body)["max_tokens"] == wanted == found.max_tokens(0, wanted)
+        assert body == built(endpoint("http://h/v1"), open_with(MARK, (Message("user", "x"),)), wanted)
+    assert found.max_tokens(0) == json.loads(found.get(0, 0, MARK))["max_tokens"]
+
+
+@given(MESSAGES, st.booleans())
+def test_a_conversation_is_opened_by_its_nonce(messages, cold) -> None:
+    to = endpoint("http://h/v1")
+    found = Bodies(job(to, cold=cold)).conversation(0, list(messages), MARK if cold else "", 7)
+    assert found == built(to, open_with(MARK, messages) if cold else messages, 7)
+
+
 def test_without_a_place_for_the_nonce_there_is_no_body() -> None:
     with pytest.raises(ValueError, match="no place for the nonce"):
         Bodies(job(endpoint("http://h/v1", body={"messages": []})))

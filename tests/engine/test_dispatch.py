@@ -1,4 +1,4 @@
-"""Slots and their turns: how many, until when, and each accounted for: `Lab.step` checks conservation."""
+"""Closed loops: how many turns, until when, and each accounted for: `Lab.step` checks conservation."""
 
 import asyncio
 import gc
@@ -6,13 +6,15 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from engine_kit import MS, S, endpoint, job, lab, run, step, until
+from engine_kit import MS, Lab, S, endpoint, job, lab, run, step, until
 from servers import CHUNKED, Call, answer_well, chunk, event, reply, serving
 
-from latbench.engine import dispatch
-from latbench.engine.clock import raw_ns
-from latbench.model.frames import Batch
+from latbench.engine.clock import Clock, raw_ns
+from latbench.engine.closed import ClosedLoop
+from latbench.engine.lease import Lease
+from latbench.model.frames import Slot, Slots
 from latbench.model.sample import Outcome, Sample
+from latbench.plan.partition import GENERATION
 
 
 async def unhurried(call: Call) -> None:
@@ -32,6 +34,12 @@ def late(samples: list[Sample], end_ns: int) -> int:
 
 def due(samples: list[Sample]) -> list[int]:
     return sorted(sample.due_ns for sample in samples)
+
+
+def loop_of(found: Lab) -> ClosedLoop:
+    loop = found.dispatcher._loop
+    assert isinstance(loop, ClosedLoop)
+    return loop
 
 
 # --- how many --------------------------------------------------------------------------------------------------------
@@ -205,7 +213,8 @@ def test_thinking_is_cut_short_by_the_drain() -> None:
 def test_thinking_is_cut_short_by_the_end_of_the_step() -> None:
     async def scenario() -> None:
         async with serving(answer_well) as server:
-            ran = await step(job(endpoint(server.url)), 30, range(2), think_ns=3600 * S, duration_ns=S)
+            what = job(endpoint(server.url), drain_ns=3600 * S)
+            ran = await step(what, 30, range(2), think_ns=3600 * S, duration_ns=S)
         assert ran.outcomes() == {"ok": 2}
 
     run(scenario())
@@ -224,13 +233,11 @@ def test_a_slot_thinks_between_its_turns() -> None:
 # --- who stops it ----------------------------------------------------------------------------------------------------
 
 
-def test_without_a_lease_nothing_new_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "LEASE_NS", S)
-
+def test_without_a_lease_nothing_new_is_begun() -> None:
     async def scenario() -> None:
-        async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
-            until_ns = raw_ns() + S - found.clock.origin_ns
-            stepping = asyncio.create_task(found.step(range(3), requests=1_000_000))
+        async with serving(unhurried) as server, lab(job(endpoint(server.url)), ends=False) as found:
+            until_ns = found.clock.now_ns() + S
+            stepping = asyncio.create_task(found.step(range(3), lease_ns=until_ns))
             await until(lambda: found.clock.now_ns() >= until_ns + 300 * MS)
             found.dispatcher.drain()
             ran = await stepping
@@ -241,41 +248,53 @@ def test_without_a_lease_nothing_new_is_begun(monkeypatch: pytest.MonkeyPatch) -
     run(scenario())
 
 
-def test_a_lease_that_comes_late_lets_all_slots_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_comes_late_lets_all_slots_go_on() -> None:
     """The master was only stopped for a while: the load comes back whole, and the run says that it paused."""
-    monkeypatch.setattr(dispatch, "LEASE_NS", S // 2)
 
     async def scenario() -> None:
-        async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
-            lapsed_ns = raw_ns() + S // 2 - found.clock.origin_ns
-            stepping = asyncio.create_task(found.step(range(3), requests=1_000_000))
+        async with serving(unhurried) as server, lab(job(endpoint(server.url)), ends=False) as found:
+            lapsed_ns = found.clock.now_ns() + S // 2
+            stepping = asyncio.create_task(found.step(range(3), lease_ns=lapsed_ns))
             await until(lambda: found.clock.now_ns() >= lapsed_ns + 300 * MS)
-            again_ns = raw_ns() - found.clock.origin_ns
-            found.dispatcher.renew_lease()
+            again_ns = found.clock.now_ns()
+            found.dispatcher.renew_lease(again_ns + 60 * S)
             await until(lambda: found.clock.now_ns() >= again_ns + 300 * MS)
             found.dispatcher.drain()
             ran = await stepping
+        assert late(ran.samples, lapsed_ns) - late(ran.samples, again_ns) <= 3
         assert {sample.slot for sample in ran.samples if sample.due_ns >= again_ns} == {0, 1, 2}
         assert ran.batches[-1].paused
 
     run(scenario())
 
 
-def test_a_lease_that_is_renewed_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "LEASE_NS", 2 * S)
-
+def test_a_lease_that_is_renewed_goes_on() -> None:
     async def scenario() -> None:
-        async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
-            first_until_ns = raw_ns() + 2 * S - found.clock.origin_ns
-            stepping = asyncio.create_task(found.step([0], requests=1_000_000))
-            while raw_ns() - found.clock.origin_ns < first_until_ns + 200 * MS:
-                found.dispatcher.renew_lease()
+        async with serving(unhurried) as server, lab(job(endpoint(server.url)), ends=False) as found:
+            first_until_ns = found.clock.now_ns() + S
+            stepping = asyncio.create_task(found.step([0], lease_ns=first_until_ns))
+            while found.clock.now_ns() < first_until_ns + 200 * MS:
+                found.dispatcher.renew_lease(found.clock.now_ns() + S)
                 await asyncio.sleep(0.05)
             found.dispatcher.drain()
             ran = await stepping
         assert due(ran.samples)[-1] > first_until_ns
 
     run(scenario())
+
+
+def test_a_lease_never_gets_shorter() -> None:
+    """Orders may overtake one another; and one that was read late is worth no more than the moment it names."""
+    clock = Clock(raw_ns())
+    lease = Lease(clock)
+    assert not lease.live
+    lease.renew(3600 * S)
+    lease.renew(S)
+    lease.renew(0)
+    assert lease.live
+    late = Lease(Clock(raw_ns() - 10 * S))
+    late.renew(9 * S)
+    assert not late.live
 
 
 def test_a_stopped_endpoint_gets_nothing_new_and_the_other_goes_on() -> None:
@@ -315,7 +334,7 @@ def test_a_share_of_errors_is_judged_by_the_master_alone() -> None:
 
     async def scenario() -> None:
         async with serving(lambda call: call.send(reply(500))) as server:
-            ran = await step(job(endpoint(server.url), abort_on_errors=True), 100, range(2))
+            ran = await step(job(endpoint(server.url)), 100, range(2))
         assert (len(ran.samples), ran.stopped) == (100, {})
 
     run(scenario())
@@ -329,11 +348,11 @@ def test_a_slot_that_is_taken_away_ends_after_its_turn() -> None:
         async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
             stepping = asyncio.create_task(found.step(range(4), requests=100))
             await until(lambda: len(server.calls) >= 12)
-            found.dispatcher.set_slots([0, 2])
-            sent = {slot: found.dispatcher._next[slot] for slot in (1, 3)}
+            found.give([0, 2])
+            begun = {slot: loop_of(found)._begun[slot] for slot in (1, 3)}
             ran = await stepping
         kept = [seq for slot in (0, 2) for seq in range(slot, 100, 4)]
-        ended = [seq for slot in (1, 3) for seq in range(slot, sent[slot], 4)]
+        ended = [slot + 4 * turn for slot in (1, 3) for turn in range(begun[slot])]
         assert ran.seqs() == sorted(kept + ended)
         assert ran.outcomes().keys() == {"ok"}
 
@@ -345,11 +364,11 @@ def test_a_slot_that_comes_starts_at_once_and_goes_on_where_it_was() -> None:
         async with serving(unhurried) as server, lab(job(endpoint(server.url))) as found:
             stepping = asyncio.create_task(found.step([0], requests=200, stride=4))
             await until(lambda: len(server.calls) >= 3)
-            found.dispatcher.set_slots([0, 1, 3])
-            await until(lambda: {1, 3} <= found.dispatcher._next.keys())
-            found.dispatcher.set_slots([0])
-            await until(lambda: found.dispatcher._running.keys() == {0})
-            found.dispatcher.set_slots([0, 1, 2, 3])
+            found.give([0, 1, 3])
+            await until(lambda: {1, 3} <= loop_of(found)._begun.keys())
+            found.give([0])
+            await until(lambda: loop_of(found)._running.keys() == {0})
+            found.give([0, 1, 2, 3])
             ran = await stepping
         assert ran.seqs() == list(range(200)), "no sequence number twice, none left out"
 
@@ -361,7 +380,7 @@ def test_slots_that_are_added_start_without_the_old_ones_ending() -> None:
         async with serving(held) as server, lab(job(endpoint(server.url))) as found:
             stepping = asyncio.create_task(found.step([0], requests=10, stride=3))
             await until(lambda: len(server.calls) == 1)
-            found.dispatcher.set_slots([0, 1, 2])
+            found.give([0, 1, 2])
             await until(lambda: len(server.calls) == 3)
             found.dispatcher.cancel()
             assert (await stepping).outcomes() == {"cancelled": 3}
@@ -385,21 +404,9 @@ def test_samples_travel_while_the_step_runs() -> None:
         assert so_far == sorted(so_far)
         assert so_far[-1] == len(ran.samples)
         assert any(batch.in_flight == 3 for batch in early)
+        told = [one.key for batch in early for one in batch.samples if one.outcome == Outcome.LOST]
+        assert len(told) == len(set(told)) > 0, "that it has begun is told once"
         assert all(batch.cpu is not None and batch.cpu >= 0 for batch in ran.batches)
-
-    run(scenario())
-
-
-def test_a_bug_of_ours_ends_the_step_and_is_raised() -> None:
-    async def scenario() -> None:
-        async with serving(answer_well) as server, lab(job(endpoint(server.url))) as found:
-
-            def broken(_: Batch) -> None:
-                raise ZeroDivisionError
-
-            found.dispatcher._send = broken
-            with pytest.raises(ZeroDivisionError):
-                await found.step(range(2), requests=1_000_000)
 
     run(scenario())
 
@@ -422,5 +429,69 @@ def test_a_hundred_slots_leave_one_after_the_other() -> None:
         assert len(firsts) == 100
         assert firsts == sorted(firsts)
         assert all(at >= start + slot * MS for slot, at in enumerate(firsts)), "a millisecond apart, none early"
+
+    run(scenario())
+
+
+# --- how a step ends -------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_is_idle_says_so_and_waits_for_more() -> None:
+    """A lost worker's slots may still come: only the master knows when it is enough."""
+
+    async def scenario() -> None:
+        async with serving(answer_well) as server, lab(job(endpoint(server.url)), ends=False) as found:
+            stepping = asyncio.create_task(found.step([0, 2], requests=30, stride=3))
+            await until(lambda: found.batches and found.batches[-1].idle)
+            assert (found.batches[-1].version, len(found.during())) == (0, 20)
+            assert [batch.idle for batch in found.batches].count(True) == 1
+            found.give([0, 1, 2], version=7)
+            await until(lambda: found.batches[-1].idle and found.batches[-1].version == 7)
+            assert not stepping.done()
+            found.dispatcher.drain()
+            ran = await stepping
+        assert ran.seqs() == list(range(30))
+
+    run(scenario())
+
+
+def test_an_engine_without_slots_is_idle() -> None:
+    async def scenario() -> None:
+        async with serving(answer_well) as server, lab(job(endpoint(server.url))) as found:
+            assert (await found.step([], requests=5)).samples == []
+            assert server.calls == []
+
+    run(scenario())
+
+
+def test_a_slot_of_another_generation_sends_what_is_left_of_a_lost_one() -> None:
+    async def scenario() -> None:
+        async with serving(answer_well) as server, lab(job(endpoint(server.url))) as found:
+            stepping = asyncio.create_task(found.step([0], requests=20, stride=2))
+            await until(lambda: server.calls)
+            found.dispatcher.set_slots(Slots([Slot(0, 0, 10), Slot(1, GENERATION + 1, 4)], 1))
+            ran = await stepping
+        assert ran.seqs() == [*range(0, 20, 2), *(GENERATION + 1 + 2 * turn for turn in range(4))]
+
+    run(scenario())
+
+
+def test_endpoints_take_turns() -> None:
+    """Two endpoints, half a second each: neither is loaded in the other's time, and the warm-up is of its own time."""
+
+    async def scenario() -> None:
+        async with serving(unhurried) as server, lab(job([endpoint(server.url, n) for n in "ab"])) as found:
+            start = found.clock.now_ns() + 50 * MS
+            ran = await found.step(
+                range(4), stride=2, start_ns=start, slice_ns=200 * MS, warmup_ns=200 * MS, duration_ns=200 * MS
+            )
+        for place, name in enumerate("ab"):
+            at = ran.due(name).values()
+            turns = Counter(when // (200 * MS) for when in at)
+            others = sum(count for turn, count in turns.items() if turn % 2 != place)
+            assert others <= 2 * 2, "a slot looks at the clock right before it begins"
+            assert {place, place + 2} & turns.keys()
+            warm = {one.phase for one in ran.samples if one.endpoint == name and ran.due(name)[one.seq] < 400 * MS}
+            assert warm <= {"warmup"}
 
     run(scenario())

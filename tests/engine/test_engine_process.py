@@ -1,12 +1,31 @@
 """The engine as a process of its own: exec'd, spoken to in frames, ended by its link."""
 
 import asyncio
+import os
+import resource
 import signal
 import socket
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from engine_kit import MS, Link, S, ended, endpoint, engine, go, job, linked, run, timeouts, until
+from engine_kit import (
+    MS,
+    Link,
+    S,
+    closed,
+    ended,
+    endpoint,
+    engine,
+    go,
+    job,
+    linked,
+    prompts,
+    run,
+    slots_of,
+    timeouts,
+    until,
+)
 from servers import CHUNKED, LAST_CHUNK, Call, Certificate, answer_well, chunk, event, reply, serving, sse
 
 from latbench import __version__
@@ -14,9 +33,28 @@ from latbench.engine.clock import raw_ns
 from latbench.engine.credentials import hide, secrets_of
 from latbench.engine.process import serve
 from latbench.engine.transport import StampedHandler
-from latbench.model.frames import Batch, Bye, Cancel, Drain, Hello, Lease, Lost, Prepare, Prepared, Slots, StopEndpoint
+from latbench.model.frames import (
+    Accepted,
+    Ack,
+    Batch,
+    Bye,
+    Cancel,
+    Drain,
+    Hello,
+    Lease,
+    Lost,
+    Ping,
+    Pong,
+    Prepare,
+    Prepared,
+    Shards,
+    StopEndpoint,
+    prompts_sha256,
+)
 from latbench.model.lifeline import clock_id
+from latbench.model.load import Constant, Step
 from latbench.model.sample import Sample
+from latbench.model.spool import read_spool
 
 SECRET = "sk-live-0123456789abcdef"
 OTHER_SECRET = "team-4711-secret"
@@ -35,17 +73,19 @@ async def held(call: Call) -> None:
 def test_a_run_from_hello_to_bye() -> None:
     async def scenario() -> None:
         async with serving(answer_well) as server, engine() as (process, link, hello):
-            assert hello == Hello(version=__version__, precision="full", why="", clock_id=clock_id())
+            assert (hello.version, hello.precision, hello.why) == (__version__, "full", "")
+            assert (hello.clock_id, hello.pid, hello.host) == (clock_id(), os.getpid(), socket.gethostname())
+            assert hello.files == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             what = job(endpoint(server.url))
-            before = raw_ns() - (what.origin_ns or 0)
+            before = raw_ns() - what.origin_ns
             samples, final = await link.step(what, [0, 1, 2], requests=23, start_ns=before)
             assert sorted(sample.seq for sample in samples) == list(range(23))
             assert {sample.outcome for sample in samples} == {"ok"}
             assert all(before <= sample.due_ns <= (sample.done_ns or 0) for sample in samples), "one clock"
             assert final.stopped == {}
-            link.tell(Slots([0]), Prepare(1, [0]))
-            assert (await link.expect(Prepared)).step == 1
-            link.tell(go(1, step=1, requests=2))
+            link.tell(Prepare(1, closed(1, 2), 1, slots_of(closed(1, 2), [0], 1, 1)))
+            assert await link.expect(Prepared) == Prepared(1, {}, "")
+            link.tell(go(step=1))
             assert len((await link.final())[0]) == 2
             link.tell(Bye())
             assert await link.next() is None
@@ -57,7 +97,8 @@ def test_a_run_from_hello_to_bye() -> None:
 def test_the_end_of_the_link_ends_the_process_in_the_middle_of_a_step() -> None:
     async def scenario() -> None:
         async with serving(held) as server, engine() as (process, link, _):
-            link.tell(job(endpoint(server.url)), go(2, requests=10), Slots([0, 1]))
+            await link.start(job(endpoint(server.url)), closed(2, 10), [0, 1])
+            link.tell(go())
             await until(lambda: len(server.calls) == 2)
             await link.close()
             assert await ended(process) == 0
@@ -81,9 +122,8 @@ def test_orders_in_the_middle_of_a_step() -> None:
     async def scenario() -> None:
         async with serving(held) as one, serving(answer_well) as other, engine() as (_, link, _hello):
             both = [endpoint(one.url, "a"), endpoint(other.url, "b")]
-            link.tell(job(both, drain_ns=600 * S), Prepare(0, [0, 1]))
-            assert (await link.expect(Prepared)).failures == {}
-            link.tell(Lease(), go(1, requests=1_000_000))
+            await link.start(job(both, drain_ns=600 * S), closed(1, 1_000_000), [0, 1], stride=1)
+            link.tell(Lease(600 * S), go(lease_ns=0))
             await until(lambda: len(one.calls) == 1 and len(other.calls) >= 5)
             link.tell(StopEndpoint("b", "budget"), Drain(), Cancel())
             samples, final = await link.final()
@@ -98,9 +138,8 @@ def test_orders_in_the_middle_of_a_step() -> None:
 def test_an_order_to_stop_that_comes_with_the_order_to_go_is_heard(order: Drain | Cancel) -> None:
     async def scenario() -> None:
         async with serving(held) as server, engine() as (_, link, _hello):
-            link.tell(job(endpoint(server.url), drain_ns=100 * MS), Prepare(0, [0]))
-            await link.expect(Prepared)
-            link.tell(go(1, requests=1_000_000), order)
+            await link.start(job(endpoint(server.url), drain_ns=100 * MS), closed(1, 1_000_000), [0])
+            link.tell(go(), order)
             samples, _final = await link.final()
             assert len(samples) <= 1
             assert {sample.outcome for sample in samples} <= {"cancelled"}
@@ -114,7 +153,10 @@ def test_an_endpoint_that_cannot_be_reached_is_told_before_the_step() -> None:
             taken.bind(("127.0.0.1", 0))
             async with serving(answer_well) as server, engine() as (_, link, _hello):
                 gone = endpoint(f"http://127.0.0.1:{taken.getsockname()[1]}/v1", "gone")
-                link.tell(job([gone, endpoint(server.url, "here")]), Prepare(4, [0, 1, 2]))
+                load = closed(2, 4)
+                both = [gone, endpoint(server.url, "here")]
+                link.tell(job(both), Prepare(4, load, 2, slots_of(load, [0, 1, 2], 2, 2)))
+                await link.expect(Accepted)
                 prepared = await link.expect(Prepared)
                 assert prepared.step == 4
                 assert prepared.failures.keys() == {"gone"}
@@ -193,7 +235,7 @@ def test_no_secret_comes_up_the_link_even_if_the_server_repeats_it() -> None:
 )
 def test_what_begins_as_a_secret_does_is_put_out(said: str, shown: str) -> None:
     sample = Sample("e", 0, 0, "p", "measure", "ok", error_message=said, text=said or None)
-    hide([sample], [SECRET, OTHER_SECRET])
+    hide(sample, [SECRET, OTHER_SECRET])
     assert (sample.error_message, sample.text) == (shown, shown or None)
 
 
@@ -257,12 +299,35 @@ def test_tls_in_the_process(certificates: tuple[Certificate, Certificate]) -> No
     run(scenario())
 
 
-def test_an_engine_elsewhere_counts_from_the_arrival_of_the_job() -> None:
+def test_the_zero_of_the_clock_is_the_masters() -> None:
     async def scenario() -> None:
         async with serving(answer_well) as server, engine() as (_, link, _hello):
-            what = job(endpoint(server.url), origin_ns=None, elapsed_ns=3600 * S)
+            what = job(endpoint(server.url), origin_ns=raw_ns() - 3600 * S)
             samples, _final = await link.step(what, [0], requests=1)
         assert 3600 * S <= samples[0].due_ns < 3700 * S
+
+    run(scenario())
+
+
+def test_a_job_is_answered_with_what_it_was_made_of() -> None:
+    async def scenario() -> None:
+        async with engine() as (_, link, _hello):
+            what = job(endpoint("http://127.0.0.1:9/v1"), prompts=prompts(3), scenario_sha256="ab" * 32)
+            link.tell(what)
+            assert await link.expect(Accepted) == Accepted("ab" * 32, prompts_sha256(prompts(3)))
+            assert prompts_sha256(prompts(3)) != prompts_sha256(prompts(4))
+
+    run(scenario())
+
+
+def test_a_ping_is_answered_with_the_engines_clock() -> None:
+    async def scenario() -> None:
+        async with engine() as (_, link, _hello):
+            before = raw_ns()
+            link.tell(Ping(12345))
+            pong = await link.expect(Pong)
+            assert pong.sent_ns == 12345
+            assert before <= pong.at_ns <= raw_ns()
 
     run(scenario())
 
@@ -294,6 +359,96 @@ def test_with_a_broken_hook_the_engine_says_so_and_measures_all_the_same(monkeyp
             link.tell(Bye())
             await serving_engine
             await link.close()
+
+    run(scenario())
+
+
+def spools(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_the_spool_is_deleted_once_everything_in_it_was_committed(acknowledged: bool, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            serving(answer_well) as server,
+            engine({"LATBENCH_SPOOL": str(tmp_path)}) as (process, link, _hello),
+        ):
+            await link.start(job(endpoint(server.url)), closed(2, 9), [0, 1])
+            link.tell(go())
+            await link.final(acknowledge=acknowledged)
+            (path,) = spools(tmp_path)
+            assert path.parent == tmp_path / "run-1"
+            link.tell(Bye())
+            assert await ended(process) == 0
+        if acknowledged:
+            assert spools(tmp_path) == []
+            assert not path.parent.exists()
+        else:
+            header, samples = read_spool(path)
+            assert (header.run_id, header.worker) == ("run-1", "w")
+            assert Counter(sample.outcome for sample in samples) == {"lost": 9, "ok": 9}
+
+    run(scenario())
+
+
+def test_one_batch_that_was_not_committed_keeps_the_spool(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            serving(answer_well) as server,
+            engine({"LATBENCH_SPOOL": str(tmp_path)}) as (process, link, _hello),
+        ):
+            await link.start(job(endpoint(server.url)), closed(1, 3), [0])
+            link.tell(go())
+            _samples, final = await link.final(acknowledge=False)
+            link.tell(*(Ack(number) for number in range(2, final.number + 1)), Bye())
+            assert await ended(process) == 0
+        assert len(spools(tmp_path)) == 1
+
+    run(scenario())
+
+
+def test_the_spool_outlives_a_kill(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(held) as server, engine({"LATBENCH_SPOOL": str(tmp_path)}) as (process, link, _hello):
+            await link.start(job(endpoint(server.url)), closed(3, 9), [0, 1, 2])
+            link.tell(go())
+            await until(lambda: len(server.calls) == 3)
+            process.send_signal(signal.SIGKILL)
+            await ended(process)
+        (path,) = spools(tmp_path)
+        assert [(sample.outcome, sample.seq) for sample in read_spool(path)[1]] == [("lost", n) for n in range(3)]
+
+    run(scenario())
+
+
+def test_another_run_on_the_same_engine(tmp_path: Path) -> None:
+    """Locust's web UI can start several; the spool of the first is gone when the next begins."""
+
+    async def scenario() -> None:
+        async with serving(answer_well) as server, engine({"LATBENCH_SPOOL": str(tmp_path)}) as (_, link, _hello):
+            for name in ("run-1", "run-2"):
+                samples, final = await link.step(job(endpoint(server.url), run_id=name), [0, 1], requests=5)
+                assert {sample.outcome for sample in samples} == {"ok"}
+                assert final.stopped == {}
+                assert [path.parent.name for path in spools(tmp_path)] == [name]
+
+    run(scenario())
+
+
+def test_shards_that_come_with_the_order_to_go_are_taken_over() -> None:
+    """All in one read: the step has not begun to run when the shards come."""
+
+    async def scenario() -> None:
+        async with serving(answer_well) as server, engine() as (_, link, _hello):
+            load = Step(Constant(200.0), 100)
+            link.tell(job(endpoint(server.url)), Prepare(0, load, shards=list(range(32))))
+            await link.expect(Accepted)
+            await link.expect(Prepared)
+            link.tell(go(start_ns=0), Shards(list(range(64)), 0, None, 1))
+            samples, final = await link.final()
+        assert sorted(sample.seq for sample in samples) == list(range(100))
+        assert final.version == 1
 
     run(scenario())
 

@@ -270,7 +270,7 @@ def test_a_port_that_nobody_listens_on(make: Make) -> None:
             taken.bind(("127.0.0.1", 0))
             to = endpoint(f"http://127.0.0.1:{taken.getsockname()[1]}/v1")
             async with lab(job(to), make) as found:
-                assert (await found.dispatcher.open([0])).keys() == {"e"}
+                assert (await found.open([0])).keys() == {"e"}
                 ran = await found.step([0], requests=3)
         assert ran.outcomes() == {"connect_error": 3}
         for sample in ran.samples:

@@ -146,7 +146,7 @@ def test_a_server_that_keeps_its_word_is_asked_on_one_connection(make: Make) -> 
 def test_connections_opened_ahead_are_the_ones_that_are_used() -> None:
     async def scenario() -> None:
         async with serving(answer_well) as server, lab(job(endpoint(server.url))) as found:
-            assert await found.dispatcher.open(list(range(70))) == {}
+            assert await found.open(range(70)) == {}
             await until(lambda: server.connections == 70)
             assert server.calls == []
             ran = await found.step(range(70), requests=70)
@@ -162,7 +162,7 @@ def test_connections_opened_ahead_are_the_ones_that_are_used() -> None:
 def test_a_connection_opened_ahead_that_the_server_has_closed_is_replaced() -> None:
     async def scenario() -> None:
         async with serving(answer_well) as server, lab(job(endpoint(server.url))) as found:
-            assert await found.dispatcher.open([0]) == {}
+            assert await found.open([0]) == {}
             await until(lambda: server._tasks)
             for task in list(server._tasks):
                 task.cancel()

@@ -181,7 +181,7 @@ def test_an_answer_that_is_not_streamed_has_no_first_token(make: Make) -> None:
 def test_a_connection_opened_ahead_is_not_older_than_its_request() -> None:
     async def scenario() -> None:
         async with serving(answer_well) as server, lab(job(endpoint(server.url))) as found:
-            assert await found.dispatcher.open([0]) == {}
+            assert await found.open([0]) == {}
             ran = await found.step([0], requests=3)
         for sample in ran.samples:
             assert stamps(sample) == sorted(stamps(sample))

@@ -29,7 +29,7 @@ def test_a_certificate_of_our_own_authority(certificates: Certificates, make: Ma
         async with serving(answer_well, ours.server_side()) as server:
             to = endpoint(server.url, ca_file=str(ours.path))
             async with lab(job(to), make) as found:
-                assert await found.dispatcher.open([0, 1]) == {}
+                assert await found.open([0, 1]) == {}
                 ran = await found.step([0, 1], requests=6)
         assert ran.outcomes() == {"ok": 6}
         for sample in ran.samples:
@@ -48,7 +48,7 @@ def test_a_certificate_that_nobody_vouches_for(trusted: str, certificates: Certi
             to = endpoint(server.url, ca_file=str(other.path) if trusted == "other" else None)
             async with lab(job(to), make) as found:
                 if make is StampedTransport:
-                    assert "certificate" in (await found.dispatcher.open([0]))["e"].lower()
+                    assert "certificate" in (await found.open([0]))["e"].lower()
                 ran = await found.step([0], requests=2)
             assert server.calls == []
         assert ran.outcomes() == {"connect_error": 2}
@@ -76,7 +76,7 @@ def test_through_a_proxy(make: Make) -> None:
         async with serving(answer_well) as proxy:
             to = endpoint("http://model.invalid:8080/v1", proxy=proxy.url.removesuffix("/v1"))
             async with lab(job(to), make) as found:
-                assert await found.dispatcher.open([0]) == {}
+                assert await found.open([0]) == {}
                 ran = await found.step([0], requests=3)
             assert ran.outcomes() == {"ok": 3}
             for call in proxy.calls:
