@@ -9,14 +9,15 @@ import platform
 import secrets
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from latbench import __version__
 from latbench.cluster.children import EngineProcess
@@ -25,16 +26,19 @@ from latbench.cluster.locust_run import LocustRun
 from latbench.metrics.recorder import LiveView, Recorder
 from latbench.model.errors import ExitCode, UserError
 from latbench.model.frames import Job
+from latbench.model.lifeline import process_started
+from latbench.model.load import Step, Trace
 from latbench.model.request import Endpoint, Prompt
 from latbench.model.run import RunRecord, StepRecord
-from latbench.model.sample import Sample
-from latbench.report import json as json_report
-from latbench.report import markdown
-from latbench.results import summary_of
+from latbench.model.sample import Outcome, Sample
+from latbench.model.spool import being_written, read_spool, remove_segments, spool_root, spools_of
+from latbench.plan.budget import Limits
+from latbench.results import summary_of, write_reports
 from latbench.scenario.loader import Loaded
 from latbench.scenario.prompts import PromptSet
-from latbench.scenario.schema import Step
-from latbench.store.manifest import REPORT, SCENARIO, SUMMARY, RunDirectory
+from latbench.scenario.tokens import count_tokens
+from latbench.store.errors import StoreError
+from latbench.store.manifest import SCENARIO, RunDirectory
 from latbench.store.sqlite import Store
 
 
@@ -52,6 +56,17 @@ class Plan:
     abort_on_errors: bool = True
     listen: tuple[str, int] | None = None
     join: int = 0
+    secret: bytes | None = None
+    abort_on_loss: bool = False
+
+    def steps(self) -> list[Step]:
+        """The steps of the load."""
+        return self.loaded.steps(self.prompts)
+
+    def limits(self) -> Limits:
+        """The budget; without limits where there is none."""
+        budget = self.loaded.budget()
+        return Limits() if budget is None else Limits.of(usd=budget.usd, requests=budget.requests, tokens=budget.tokens)
 
 
 @dataclass(frozen=True)
@@ -84,37 +99,96 @@ class Session:
         self.coordinator: Coordinator | None = None
         self.interrupted = False
         self.over = False
+        self._planned: Counter[str] = Counter()
+        self._lost: list[tuple[str, int]] = []
 
     # --- the coordinator's sink -----------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Record that the run begins. Raises UserError where nothing can be written."""
         record = self.record
-        record.workers = self.coordinator.workers if self.coordinator is not None else record.workers
+        if self.coordinator is not None:
+            record.workers = self.coordinator.workers
+            record.engine["clocks"] = {
+                worker: {"host": host, "shared": clock.shared, "offset_ns": clock.offset_ns, "rtt_ns": clock.rtt_ns}
+                for worker, (host, clock) in self.coordinator.clocks.items()
+            }
         self.directory = RunDirectory.create(Path("runs"), self.plan.out, record.started_at, record.name, record.id)
+        record.directory = str(self.directory.path.absolute())
         self.directory.write_atomic(SCENARIO, msgspec.yaml.encode(record.scenario).decode())
         self.store.begin_run(record, self.plan.prompts.prompts)
+
+    def step_begins(self, step: StepRecord) -> None:
+        """Keep what a step is to be: should this process die, `runs recover` knows it."""
+        self.record.steps.append(step)
+        self.store.update_run(self.record)
 
     def samples(self, samples: list[Sample]) -> None:
         """Commit, then count for the live view."""
         if samples:
             self.store.add_samples(self.record.id, samples)
             for sample in samples:
-                self.recorder.add(sample)
+                if sample.outcome != Outcome.LOST:  # it has only begun
+                    self.recorder.add(sample)
 
-    def step_over(self, step: StepRecord, planned: dict[str, int]) -> None:
-        """Keep a step's times and what it planned."""
-        self.record.steps.append(step)
-        total: dict[str, int] = self.record.engine.setdefault("planned", {})
-        for key, count in planned.items():
-            total[key] = total.get(key, 0) + count
-        self.record.planned = sum(total.values())
+    def salvage(self, worker: str) -> bool:
+        """Commit what the engine of a lost worker has written down on this machine; false if it is still writing."""
+        found: list[Sample] = []
+        read: list[Path] = []
+        over = True
+        for path in spools_of(spool_root(os.environ), self.record.id, worker):
+            try:
+                if being_written(path):
+                    over = False
+                else:
+                    found += read_spool(path)[1]
+                    read.append(path)
+            except (OSError, ValueError):
+                continue  # `runs recover` will say so
+        for sample in found:
+            sample.worker = worker
+            count_tokens(sample)
+        self.samples(found)
+        remove_segments(read)
+        return over
+
+    def begun(self, worker: str, step: int) -> dict[int, int]:
+        """How many requests of each slot a worker is known to have begun."""
+        return self.store.begun(self.record.id, worker, step)
+
+    def planned(self, worker: str, step: int) -> dict[str, int]:
+        """How many requests of a worker are known to have become due."""
+        return self.store.planned(self.record.id, worker, step)
+
+    def recorded(self, endpoint: str, step: int) -> np.ndarray:
+        """The sequence numbers of which there is a record."""
+        return np.fromiter(self.store.sequences(self.record.id, endpoint, step), dtype=np.int64)
+
+    def step_over(self, step: StepRecord, planned: dict[str, int], lost: Sequence[str]) -> None:
+        """Keep a step's times and what it planned; what lost workers did of it is known by their records alone."""
+        self.record.steps[-1] = step
+        self._planned.update(planned)
+        self._lost += [(worker, step.index) for worker in lost]
+        self._sum_planned()
         self.store.update_run(self.record)
+
+    def _sum_planned(self) -> None:
+        """Once more at the end: a lost worker that came back may have brought more than was known."""
+        total = Counter(self._planned)
+        for worker, step in self._lost:
+            total.update(self.planned(worker, step))
+        self.record.engine["planned"] = dict(total)
+        self.record.planned = sum(total.values())
 
     def stopped(self, endpoint: str, reason: str) -> None:
         """A guard has stopped an endpoint: the run's exit code will say so."""
         self.record.stops.append((endpoint, reason))
         self.note("endpoint_stopped", "note", f"{endpoint} was stopped: {reason}")
+
+    def spent(self, why: str) -> None:
+        """The budget is used up before the plan was done: the run's exit code will say so."""
+        self.record.stops.append(("budget", why))
+        self.note("budget_used_up", "note", f"the budget was {why}")
 
     def note(self, code: str, severity: str, message: str) -> None:
         """Keep what a reader of the figures must know; it becomes a reason of the verdict."""
@@ -128,24 +202,28 @@ class Session:
         coordinator = self.coordinator
         return self.recorder.snapshot(coordinator.now_ns(), step=coordinator.step, in_flight=coordinator.in_flight)
 
-    def job(self, origin_ns: int | None, elapsed_ns: int) -> Job:
-        """What a worker needs to know."""
+    def job(self, steps: Sequence[Step]) -> Job:
+        """What every worker needs to know; `worker` and `origin_ns` are each worker's own."""
         loaded = self.plan.loaded
         weighted = set(self.plan.prompts.weights)
+        named = {name for step in steps if isinstance(step.shape, Trace) for name in step.shape.prompt_ids}
+        prompts = self.plan.prompts.prompts
         return Job(
             run_id=self.record.id,
+            worker="",
             version=__version__,
-            origin_ns=origin_ns,
-            elapsed_ns=elapsed_ns,
+            scenario_sha256=loaded.sha256,
+            origin_ns=0,
             seed=loaded.scenario.seed,
             endpoints=self.plan.endpoints,
-            prompts=[_sendable(prompt) for prompt in self.plan.prompts.prompts if prompt.task in weighted],
+            prompts=[_sendable(prompt) for prompt in prompts if prompt.task in weighted or prompt.id in named],
             weights=self.plan.prompts.weights,
             max_tokens=loaded.scenario.output.max_tokens,
             cold=loaded.scenario.cache == "cold",
             timeouts=loaded.timeouts(),
             drain_ns=loaded.drain_ns,
-            abort_on_errors=self.plan.abort_on_errors,
+            budgeted=loaded.budget() is not None,
+            prices=loaded.prices(),
         )
 
     def interrupt(self) -> None:
@@ -155,6 +233,8 @@ class Session:
         if self._say is not None and self.coordinator is not None and self.directory is not None:
             waiting = f"stopping: {self.coordinator.in_flight} answers are awaited, once more cancels them"
             self._say("cancelling what is in flight" if self.interrupted else waiting)
+        if not self.interrupted and self.directory is not None:
+            self.note("interrupted", "note", "the run was stopped by Ctrl-C or SIGTERM")
         self.interrupted = True
         if self.coordinator is not None:
             self.coordinator.interrupt()
@@ -164,23 +244,30 @@ class Session:
         self.coordinator = coordinator
         whole = False
         try:
-            whole = coordinator.conduct(self.job, steps, self)
+            whole = coordinator.conduct(
+                self.job(steps),
+                steps,
+                self,
+                abort_on_errors=self.plan.abort_on_errors,
+                limits=self.plan.limits(),
+            )
         except NotConnected as fault:
             raise UserError("\n".join(self._unreached(fault.failures))) from fault
         except ClusterFailed as fault:
             self.note("worker_lost", "invalid", str(fault))
         finally:
             self.over = True
-            if self.directory is not None:
-                self.record.duration_s = coordinator.now_ns() / 1e9
-                self.record.engine["cpu"] = coordinator.engine_cpu
-                complete = whole and not self.interrupted and not self.record.stops
-                self.record.state = "complete" if complete else "partial"
-                self.store.update_run(self.record)
         if self.directory is None:
             if self.interrupted or not self.record.notes:
                 raise Interrupted
             raise UserError(self.record.notes[-1]["advice"])
+        # Not after a failure of ours or of the disk: that run has not been brought to an end, and can be recovered.
+        self.record.duration_s = coordinator.now_ns() / 1e9
+        self.record.engine["cpu"] = coordinator.engine_cpu
+        self._sum_planned()
+        complete = whole and not self.interrupted and not self.record.stops
+        self.record.state = "complete" if complete else "partial"
+        self.store.update_run(self.record)
 
     def _unreached(self, failures: dict[str, str]) -> Iterator[str]:
         """One line an endpoint: where its address stands, and why it could not be reached."""
@@ -197,10 +284,7 @@ class Session:
         self.record.exit_code = self._exit_code(summary)
         summary["run"]["exit_code"] = self.record.exit_code
         self.store.update_run(self.record)
-        for name, render in ((SUMMARY, json_report.render), (REPORT, markdown.render)):
-            text = StringIO()
-            render(summary, text)
-            self.directory.write_atomic(name, text.getvalue())
+        write_reports(self.directory, summary)
         return Result(self.record.exit_code, summary, self.directory.path, self.record.id)
 
     def _exit_code(self, summary: dict[str, Any]) -> int:
@@ -222,16 +306,25 @@ def measure(
 
     `watch`, if any, is shown views of the run; `say` is told what an interruption leads to.
 
-    Raises UserError for what is found before the first request, Interrupted if there never was one.
+    Raises UserError for what is found before the first request, Interrupted if there never was one, and StoreError
+    where the disk fails: the load is stopped then, and the run can be recovered.
     """
     with Store(plan.store) as store:
         session = Session(plan, store, say)
-        with LocustRun(engine, plan.workers, plan.join, plan.listen) as cluster:
+        with LocustRun(
+            engine, plan.workers, plan.join, plan.listen, plan.secret, abort_on_loss=plan.abort_on_loss
+        ) as cluster:
             coordinator = cluster.coordinator()
             cluster.on_interrupt(session.interrupt)
             session.coordinator = coordinator
             cluster.watch(lambda: watch(session.view()) if watch is not None else None)
-            session.conduct(coordinator, plan.loaded.steps())
+            try:
+                session.conduct(coordinator, plan.steps())
+            except StoreError as fault:
+                if session.directory is None:
+                    raise
+                advice = f"when that is mended, `latbench runs recover {session.record.id}` makes the report"
+                raise StoreError(f"{fault}; the run has stopped: {advice}") from fault
             coordinator.close()
             return session.finish()  # while Ctrl-C still means: drain, and write
 
@@ -250,12 +343,17 @@ def _record(plan: Plan) -> RunRecord:
         window=plan.window,
         labels=dict(scenario.labels),
         endpoints={e.name: {"provider": e.provider, "api": e.api, "model": e.model} for e in plan.endpoints},
+        slo=plan.loaded.slo(),
+        prices=plan.loaded.prices(),
+        lead=list(scenario.lead),
         version=__version__,
         host={
             "name": socket.gethostname(),
             "system": platform.platform(),
             "python": platform.python_version(),
             "cores": str(os.cpu_count()),
+            "pid": str(os.getpid()),
+            "pid_started": process_started(os.getpid()) or "",
         },
         git_commit=_git_commit(),
         engine={"prompts": {"name": plan.prompts.name, "version": plan.prompts.version, "sha256": plan.prompts.sha256}},

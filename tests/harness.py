@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -75,6 +76,11 @@ class Done:
     err: str
 
     @property
+    def said(self) -> str:
+        """Standard error without the line that says what the run may cost."""
+        return re.sub(r"^latbench: (?:at most|about) .* output tokens.*\n", "", self.err, count=1, flags=re.MULTILINE)
+
+    @property
     def summary(self) -> dict[str, Any]:
         """The one JSON document on standard output, read strictly."""
         found: dict[str, Any] = json.loads(self.out, parse_constant=_no_constant)
@@ -118,7 +124,7 @@ class Cli:
             process = subprocess.Popen(
                 [*(program or (str(LATBENCH),)), *map(str, args)],
                 cwd=self.cwd,
-                env=clean | {MARK: self.mark} | dict(env or {}),
+                env=clean | {MARK: self.mark, "LATBENCH_SPOOL": str(self.scratch / "spools")} | dict(env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,

@@ -14,8 +14,9 @@ from latbench.store.errors import StoreError
 
 _VERBS = {
     "run": "Measure: live progress, a summary, the store and a run directory.",
+    "plan": "Say what a run would send and cost; send nothing.",
     "report": "Print the report of a run again.",
-    "runs": "List and show the runs in the store.",
+    "runs": "List, show and recover the runs in the store.",
     "sim": "Run the simulated endpoint by itself.",
     "worker": "Join a master on another machine.",
 }

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import click
 
+from latbench.cli.options import load_options
+from latbench.cli.plan import estimate_of
 from latbench.cli.progress import Progress
 from latbench.cli.report import show
 from latbench.cluster.children import end, start_engine
+from latbench.cluster.handshake import SECRET_ENV, SHORTEST_SECRET, is_loopback, secret_from
 from latbench.model.errors import UserError
+from latbench.plan.estimate import price_line
 from latbench.scenario.loader import Flags, check_environment, find_scenario, load_scenario
 from latbench.scenario.prompts import load_prompts
 from latbench.simulated import resolve_sim
@@ -47,15 +51,17 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str | 
 @click.option("--model", help="The model to ask for.")
 @click.option("--api", help="The API it speaks: openai-chat.")
 @click.option("--api-key-env", metavar="NAME", help="The environment variable that holds the key.")
-@click.option("--concurrency", type=click.IntRange(1), help="Requests under way at a time, for each endpoint.")
-@click.option("--requests", type=click.IntRange(1), help="How many requests to send, to each endpoint.")
-@click.option("--duration", help="How long to measure, as 60s or 5m.")
-@click.option("--max-tokens", help="Longest answer to ask for, in tokens.")
-@click.option("--prompts", type=click.Path(path_type=Path), help="Prompts of your own: a folder or a JSONL file.")
-@click.option("--seed", type=int, help="Draws the prompts: the same seed sends the same ones.")
+@load_options
 @click.option("--workers", type=click.IntRange(0, 64), default=1, show_default=True, help="Local worker processes.")
 @click.option("--join", type=click.IntRange(0), default=0, help="Wait for this many `latbench worker`s from elsewhere.")
 @click.option("--listen", metavar="HOST:PORT", callback=_address, help="Where workers from elsewhere join.")
+@click.option(
+    "--on-worker-loss",
+    type=click.Choice(["continue", "abort"]),
+    default="continue",
+    show_default=True,
+    help="When a worker is lost: the others take over, or the run stops.",
+)
 @click.option("--window", metavar="NAME", help="Label the run with a time window, as peak.")
 @click.option(
     *("--label", "labels"),
@@ -81,6 +87,7 @@ def run(
     workers: int,
     join: int,
     listen: tuple[str, int] | None,
+    on_worker_loss: str,
     window: str | None,
     store: Path,
     out: Path | None,
@@ -95,12 +102,21 @@ def run(
     if workers + join < 1:
         raise UserError("--workers 0: nobody would send anything; add --join N or leave it out")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run has handlers of its own
+    secret = secret_from(os.environ)
+    if listen is not None and secret is None and not is_loopback(listen[0]):
+        raise UserError(
+            f"--listen {listen[0]}:{listen[1]}: others can reach that port: set {SECRET_ENV} to a secret of at least"
+            f" {SHORTEST_SECRET} characters, here and where the workers run"
+        )
     if listen is not None and not quiet:
-        click.echo(f"latbench: workers join with `latbench worker --master {listen[0]}:{listen[1]}`; "
-                   "whoever reaches that port can, so keep it within a network you trust", err=True)  # fmt: skip
+        where = f"`latbench worker --master {listen[0]}:{listen[1]}`"
+        click.echo(f"latbench: {join} workers are to join with {where}; they are awaited for ten minutes", err=True)
     loaded = load_scenario(find_scenario(scenario, Path.cwd()), Flags(labels=labels, **flags))  # type: ignore[arg-type]
     check_environment(loaded, os.environ)
     prompts = load_prompts(loaded.scenario.prompts, loaded.prompts_base, loaded.where("prompts"))
+    steps = loaded.steps(prompts)
+    if not quiet:
+        click.echo(f"latbench: {price_line(estimate_of(loaded, prompts))}", err=True)
     engine = start_engine() if workers == 1 and not join else None
     sim: subprocess.Popen[bytes] | None = None
     try:
@@ -113,8 +129,9 @@ def run(
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
-        plan = Plan(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join)
-        with Progress(loaded.steps(), quiet=quiet) as progress:
+        abort = on_worker_loss == "abort"
+        plan = Plan(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join, secret, abort)
+        with Progress(steps, quiet=quiet) as progress:
             result = measure(plan, engine, progress.show if progress.shown else None, _say if not quiet else None)
     finally:
         if engine is not None:

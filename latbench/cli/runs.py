@@ -1,6 +1,9 @@
-"""`latbench runs`: what is in the store."""
+"""`latbench runs`: what is in the store, and what of it a killed run left to be put together."""
 
+import os
+import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -8,8 +11,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from latbench.cli.report import store_option
+from latbench.cli.report import show, store_option
 from latbench.model.run import RunRecord
+from latbench.model.spool import spool_root
+from latbench.recovery import recover, running_process
 from latbench.report import json as json_report
 from latbench.report.text import clean
 from latbench.store.sqlite import Store
@@ -17,7 +22,7 @@ from latbench.store.sqlite import Store
 
 @click.group()
 def runs() -> None:
-    """List and show the runs in the store."""
+    """List, show and recover the runs in the store."""
 
 
 @runs.command("list")
@@ -62,3 +67,51 @@ def show_run(run: str, store: Path) -> None:
     """Show all that is stored of RUN besides its samples, as JSON: scenario, provenance, steps, notes."""
     with Store(store, must_exist=True) as opened:
         json_report.render(msgspec.to_builtins(opened.load_run(run)), sys.stdout)
+
+
+@runs.command("recover")
+@click.argument("run", required=False)
+@click.option(
+    *("--spool", "spools"),
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="Spools copied from another machine; may be repeated.",
+)
+@store_option
+def recover_runs(run: str | None, spools: tuple[Path, ...], store: Path) -> None:
+    """Put RUN together from the store and the spools of its engines, and print its report.
+
+    Without RUN: every run of this machine that was killed. Nothing is deleted but the spools of this machine that are
+    in the store now.
+    """
+    root = spool_root(os.environ)
+    with Store(store, must_exist=True) as opened:
+        found = _killed(opened) if run is None else [opened.load_run(run)]
+        if not found:
+            click.echo(f"no run in {store} was killed: nothing to recover")
+        for record in found:
+            recovered = recover(opened, record, [root, *spools])
+            for why in recovered.left:
+                click.echo(f"latbench: {clean(why)}", err=True)
+            if recovered.changed:
+                directory = () if record.directory is None else (f"run directory {record.directory}",)
+                show(recovered.summary, (f"store {store}", *directory), as_json=False)
+            else:
+                click.echo(f"run {record.id} is {record.state}, and no spool knows more of it: nothing to recover")
+            for path in recovered.merged:
+                if path.parent == root / record.id:
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):  # no spools here, or not only those
+                (root / record.id).rmdir()
+
+
+def _killed(store: Store) -> list[RunRecord]:
+    """The runs that nobody is going to end. Whether those of other machines are going on cannot be seen from here."""
+    running = [record for record in store.list_runs() if record.state == "running"]
+    here = [record for record in running if record.host.get("name") == socket.gethostname()]
+    for record in running:
+        if record not in here:
+            name = clean(record.host.get("name", "another machine"))
+            click.echo(f"latbench: run {record.id} was started on {name}; name it if it was killed there", err=True)
+    return [record for record in here if running_process(record) is None]

@@ -1,10 +1,12 @@
 """`latbench worker`: joins a master, does its part of one run, and ends."""
 
+import os
 import sys
 
 import click
 
 from latbench.cluster.children import start_engine
+from latbench.cluster.handshake import secret_from
 from latbench.model.errors import UserError
 from latbench.model.lifeline import die_with_parent
 
@@ -19,13 +21,17 @@ def worker(master: str, parent: int | None) -> None:
         raise UserError(f"--master {master}: write HOST:PORT")
     if parent is not None:
         die_with_parent(parent)
+    secret = secret_from(os.environ)
     engine = start_engine()
     # Locust takes a second to import and patches the standard library: only now, while the engine starts.
     from latbench.cluster.locust_join import join
 
     if parent is None:
-        click.echo(f"latbench worker: joining {master}", err=True)
-    code = join(host.strip("[]"), int(port), engine)
+        click.echo(f"latbench worker: joining {master} (tries for five minutes)", err=True)
+    code, left_behind = join(host.strip("[]"), int(port), engine, secret)
     if parent is None:
         click.echo(f"latbench worker: {'the master fell silent' if code else 'the run is over'}", err=True)
+    if left_behind and parent is None:  # what is on the machine of the run is found there
+        advice = f"copy it to the master's machine and run `latbench runs recover --spool {left_behind}`"
+        click.echo(f"latbench worker: not all was taken by the master; it is in {left_behind}: {advice}", err=True)
     sys.exit(code)

@@ -25,8 +25,19 @@ _QUIET = ("locust", "gevent", "zmq")
 class LocustRun:
     """A context: entering sets Locust up, leaving ends everything that was started."""
 
-    def __init__(self, engine: EngineProcess | None, workers: int, join: int, listen: tuple[str, int] | None) -> None:
+    def __init__(
+        self,
+        engine: EngineProcess | None,
+        workers: int,
+        join: int,
+        listen: tuple[str, int] | None,
+        secret: bytes | None = None,
+        *,
+        abort_on_loss: bool = False,
+    ) -> None:
         """With an `engine`, one local worker in this process; else `workers` processes here and `join` elsewhere."""
+        self._secret = secret
+        self._abort_on_loss = abort_on_loss
         self._engine = engine
         self._workers = workers
         self._join = join
@@ -57,10 +68,14 @@ class LocustRun:
     def coordinator(self) -> Coordinator:
         """The coordinator, with the workers on their way to it."""
         coordinator = self._coordinator = Coordinator(
-            self._environment, self._workers + self._join, JOIN_FROM_ELSEWHERE_S if self._join else JOIN_S
+            self._environment,
+            self._workers + self._join,
+            JOIN_FROM_ELSEWHERE_S if self._join else JOIN_S,
+            self._secret,
+            abort_on_loss=self._abort_on_loss,
         )
         if self._engine is not None:
-            self._bridge = Bridge(self._environment, self._engine)
+            self._bridge = Bridge(self._environment, self._engine, self._secret)
         elif self._listen is not None:
             self._started = [start_worker(*self._listen) for _ in range(self._workers)]
         return coordinator
@@ -77,7 +92,7 @@ class LocustRun:
                 gevent.sleep(_WATCH_EVERY_S)
                 for worker in self._started:
                     if (code := worker.poll()) is not None and self._coordinator is not None:
-                        self._coordinator.lose_local(f"a local worker ended with {code}")
+                        self._coordinator.lose_process(worker.pid, code)
                 look()
 
         self._watching = gevent.spawn(watching)

@@ -21,8 +21,10 @@ class Inbox:
             self._finals[final_of] = number
         return True
 
-    def forget_finals(self) -> None:
-        """Another run begins on the same worker: its steps count from 0 again."""
+    def restart(self) -> None:
+        """Another run begins on the same worker: its batches and steps count anew."""
+        self._next = 1
+        self._ahead.clear()
         self._finals.clear()
 
     def complete(self, step: int) -> bool:
@@ -34,13 +36,7 @@ class Outbox:
     """The batches of one worker that its master has not acknowledged."""
 
     def __init__(self) -> None:
-        self._last = 0
         self._waiting: dict[int, tuple[float, bytes]] = {}
-
-    def next_number(self) -> int:
-        """The number of the next batch."""
-        self._last += 1
-        return self._last
 
     def keep(self, number: int, data: bytes, now_s: float) -> None:
         """Keep a batch that was sent at `now_s` until it is acknowledged."""

@@ -246,6 +246,35 @@ class Store:
             rows = ((run_id, *(getattr(sample, name) for name in _FIELDS)) for sample in samples)
             return connection.executemany(_INSERT_SAMPLE, rows).rowcount
 
+    def begun(self, run_id: str, worker: str, step: int) -> dict[int, int]:
+        """How many requests of each slot a worker has begun in a step."""
+        with self._guarded():
+            rows = self._connection.execute(
+                "SELECT slot, COUNT(*) FROM samples WHERE run_id = ? AND worker = ? AND step = ? GROUP BY slot",
+                (run_id, worker, step),
+            )
+            return dict(rows.fetchall())
+
+    def planned(self, run_id: str, worker: str, step: int) -> dict[str, int]:
+        """How many requests of a worker became due in a step, by `endpoint/phase`."""
+        with self._guarded():
+            rows = self._connection.execute(
+                "SELECT endpoint || '/' || phase, COUNT(*) FROM samples"
+                " WHERE run_id = ? AND worker = ? AND step = ? GROUP BY 1",
+                (run_id, worker, step),
+            )
+            return dict(rows.fetchall())
+
+    def sequences(self, run_id: str, endpoint: str, step: int) -> Iterator[int]:
+        """The sequence numbers of an endpoint in a step, rising."""
+        with self._guarded():
+            rows = self._connection.execute(
+                "SELECT seq FROM samples WHERE run_id = ? AND endpoint = ? AND step = ? ORDER BY seq",
+                (run_id, endpoint, step),
+            )
+            for (seq,) in rows:
+                yield seq
+
     def load_run(self, name: str) -> RunRecord:
         """The run with this id, with the only id that begins so, or `latest`, the newest start in any state.
 

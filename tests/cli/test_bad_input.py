@@ -46,8 +46,8 @@ def _refused(cli: Cli, server: Scripted, done: Done, *said: str) -> None:
 
 
 def _one_line(done: Done) -> None:
-    assert done.err.startswith("latbench: ")
-    assert done.err.count("\n") == 1, done.err
+    assert done.said.startswith("latbench: ")
+    assert done.said.count("\n") == 1, done.err
 
 
 FILES: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [

@@ -66,6 +66,7 @@ def test_once_drains(cli: Cli, start_sim: Callable[..., Served], number: signal.
         assert outcomes["ok"] == sum(outcomes.values()) == served.stats()["ok"], "what was in flight was awaited"
 
 
+@pytest.mark.long
 @SIGNALS
 def test_twice_cancels(cli: Cli, start_sim: Callable[..., Served], number: signal.Signals) -> None:
     """Without the second signal this would last for a minute and a half."""
@@ -92,7 +93,7 @@ def _nothing_was_kept(cli: Cli) -> None:
 
 def _check_one_line(run: Command) -> None:
     done = run.wait(30.0)
-    said = done.err.removeprefix("\n")  # the line that a terminal shows ^C in
+    said = done.said.removeprefix("\n")  # the line that a terminal shows ^C in
     assert (done.code, done.out, said) == (130, "", "latbench: interrupted before anything was sent\n")
 
 

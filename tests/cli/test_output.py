@@ -88,7 +88,8 @@ def test_the_document_its_report_again_and_the_list(cli: Cli, endpoint: Served) 
     cli.prompts()
     labels = ["--label", "region=eu", "--label", "team=a=b", "--window", "peak"]
     done = cli.run(*one_off(endpoint.url, 64, 4, *labels, "--seed", "3"))
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.said) == (0, "")
+    assert done.err.startswith("latbench: at most 64 requests, "), "a price is shown before the start"
     summary = done.summary
     assert _missing(DOCUMENT, summary) == []
     run, block = summary["run"], summary["endpoints"]["m"]
@@ -133,7 +134,7 @@ def test_text_is_the_default_and_the_latest_run_is_the_newest(cli: Cli, endpoint
     flags = ["--url", endpoint.url, "--model", "m", "--requests", "6", "--prompts", "own.jsonl", "--max-tokens", "4"]
     first = cli.run("run", *flags)
     second = cli.run("run", *flags, "--store", "other.db", "--out", "here")
-    assert (first.code, first.err, second.code) == (0, "", 0)
+    assert (first.code, first.said, second.code) == (0, "", 0)
     assert first.out.startswith("verdict: valid\n")
     assert second.out.splitlines()[-2:] == ["store other.db", "run directory here"]
     assert (cli.cwd / "here/summary.json").is_file()
@@ -168,6 +169,7 @@ def test_the_module_is_the_command(cli: Cli) -> None:
     assert cli.run("--help", program=(sys.executable, "-m", "latbench")).out == cli.run("--help").out
 
 
+@pytest.mark.long
 def test_flag_over_environment_over_file(cli: Cli, endpoint: Served) -> None:
     endpoints = [{"name": "m", "api": "openai-chat", "base_url": endpoint.url, "model": "m"}]
     cli.scenario(

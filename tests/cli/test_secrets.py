@@ -85,7 +85,7 @@ def test_a_key_that_cannot_stand_in_a_header(cli: Cli, start_scripted: Callable[
     env = {"FIRST_KEY": f"{KEYS[0]}\r\nX-Evil: 1", "SECOND_KEY": KEYS[1], "TEAM_NAME": TEAM}
     done = cli.run("run", "mine.yaml", env=env)
     assert (done.code, done.out) == (2, "")
-    assert done.err.count("\n") == 1
+    assert done.said.count("\n") == 1
     assert "control character" in done.err
     assert _leaks(done.err.encode()) == []
     assert server.requests == []

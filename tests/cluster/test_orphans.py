@@ -9,6 +9,7 @@ from harness import Cli, wait_until
 pytestmark = pytest.mark.timeout(110)
 
 LIMIT_S = 6.0
+ENDED = "SELECT count(*) FROM samples WHERE outcome <> 'lost' HAVING count(*) >= 8"
 
 
 @pytest.mark.parametrize(("workers", "processes"), [(1, 3), (2, 6)])
@@ -16,7 +17,7 @@ def test_nothing_outlives_a_killed_parent(cli: Cli, workers: int, processes: int
     """One worker: parent, engine, sim. Two: parent, two workers with an engine each, sim."""
     own = cli.prompts()
     parent = cli.start("run", "--prompts", own, "--duration", "100s", "--concurrency", "4", "--workers", str(workers))
-    seen = wait_until(lambda: cli.rows("SELECT count(*) FROM samples HAVING count(*) >= 8"))[0][0]
+    seen = wait_until(lambda: cli.rows(ENDED))[0][0]
     assert len(cli.family()) == processes
     parent.signal(signal.SIGKILL)
     parent.process.wait()

@@ -31,6 +31,7 @@ def _plan(cli: Cli, endpoint: Served, *more: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 def test_same_seed_same_requests_on_any_number_of_workers(cli: Cli, endpoint: Served) -> None:
     one = _plan(cli, endpoint, "--seed", "11")
     two = _plan(cli, endpoint, "--seed", "11", "--workers", "2")

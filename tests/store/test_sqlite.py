@@ -1,11 +1,13 @@
 """The store on real files: what is in it after a repeat, a kill, a reader beside the writer, a full disk."""
 
 import contextlib
+import itertools
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,49 @@ def test_runs_do_not_mix(begun: Store) -> None:
     assert begun.add_samples("r2", [sample(1, "timeout")]) == 1
     assert begun.add_samples("r2", []) == 0
     assert [one.outcome for one in begun.samples("r2")] == ["timeout"]
+
+
+ROWS = st.lists(
+    st.builds(
+        sample,
+        seq=st.integers(0, 40),
+        outcome=st.sampled_from(["ok", "lost", "dropped"]),
+        endpoint=st.sampled_from("ab"),
+        step=st.integers(0, 1),
+        worker=st.sampled_from(["w1", "w2"]),
+        slot=st.integers(0, 3),
+        phase=st.sampled_from(["warmup", "measure"]),
+    ),
+    unique_by=lambda row: (row.endpoint, row.step, row.seq),
+    max_size=40,
+)
+
+
+@given(ROWS)
+def test_what_is_known_of_a_lost_worker_is_counted_from_its_rows(rows: list[Sample]) -> None:
+    """Whatever became of them: `lost` was begun, too. Twice in the store is once, and other runs are not looked at."""
+    with Store(Path(":memory:")) as store:
+        for run_id in ("r1", "r2"):
+            store.begin_run(run_record(run_id), [])
+        store.add_samples("r1", rows)
+        store.add_samples("r1", rows)
+        store.add_samples("r2", [sample(99, worker="w1", slot=0)])
+        for worker, step in itertools.product(("w1", "w2", "w3"), range(3)):
+            own = [row for row in rows if (row.worker, row.step) == (worker, step)]
+            assert store.begun("r1", worker, step) == Counter(row.slot for row in own)
+            assert store.planned("r1", worker, step) == Counter(f"{row.endpoint}/{row.phase}" for row in own)
+        for endpoint, step in itertools.product("abc", range(3)):
+            there = [row.seq for row in rows if (row.endpoint, row.step) == (endpoint, step)]
+            assert list(store.sequences("r1", endpoint, step)) == sorted(there)
+
+
+def test_a_request_that_was_salvaged_and_came_after_all_is_one(begun: Store) -> None:
+    """A row that is replaced by its fate stays its worker's, and is not counted again."""
+    begun.add_samples("r1", [sample(seq, "lost", worker="w1", slot=1) for seq in (1, 3)])
+    begun.add_samples("r1", [sample(3, "ok", worker="w1", slot=1)])
+    assert begun.begun("r1", "w1", 0) == {1: 2}
+    assert begun.planned("r1", "w1", 0) == {"e/measure": 2}
+    assert list(begun.sequences("r1", "e", 0)) == [1, 3]
 
 
 def test_a_run_is_found_by_id_prefix_and_latest(store: Store) -> None:
