@@ -47,7 +47,9 @@ sim: install  ## the simulated endpoint by itself
 	$(BIN)/latbench sim
 
 bench: install  ## figures against the oracle, where it is beside the checkout; results in benchmarks/results/
-	$(BIN)/python benchmarks/accuracy.py
+	@status=0; for name in accuracy openloop streams memory; do \
+	    $(BIN)/python benchmarks/$$name.py || status=1; echo; \
+	done; exit $$status
 
 docs: $(DEV)  ## the generated pages
 	$(BIN)/python docs/generate.py

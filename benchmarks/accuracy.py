@@ -8,101 +8,41 @@ its own lateness is printed beside every row.
 """
 
 import argparse
-import json
-import os
-import platform
-import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-ORACLE = ROOT.parent / "shared" / "oracle" / "oracle.c"
-RESULTS = ROOT / "benchmarks" / "results"
+from rig import Oracle, made, need_oracle, oracle, prompts, publish, run, table, yes
+
 SHAPE = ("--ttft-ms", "120", "--ttft-sigma", ".3", "--itl-ms", "15", "--itl-sigma", ".2")
 METRICS = ("ttft_ms", "tpot_ms", "e2e_ms")
 PERCENTILES = ("p50", "p99")
 # One worker: 1 % or 0.5 ms, whichever is larger; two workers on two cores: 2 % or 1 ms.
 BOUNDS = {1: (0.01, 0.5), 2: (0.02, 1.0)}
-LATENESS_MS = 1.0
 
 
-@contextmanager
-def oracle(folder: Path, options: Sequence[str]) -> Iterator[str]:
-    """The oracle, compiled and running; its base URL."""
-    binary = folder / "oracle"
-    subprocess.run(["cc", "-O2", "-o", str(binary), str(ORACLE), "-lm"], check=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([str(binary), "--port", str(port), *options], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def ask(url: str, *, post: bool = False) -> dict[str, Any]:
-    """A JSON answer of the oracle's."""
-    request = urllib.request.Request(url, method="POST" if post else "GET")
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        found: dict[str, Any] = json.load(answer)
-        return found
-
-
-def prompts(folder: Path) -> Path:
-    """Prompts so short that sending them is no part of what is measured."""
-    path = folder / "short.jsonl"
-    path.write_text("".join(json.dumps({"id": f"p{n}", "prompt": f"Write function {n}."}) + "\n" for n in range(40)))
-    return path
-
-
-def measure(url: str, folder: Path, workers: int, requests: int, concurrency: int, tokens: int) -> dict[str, Any]:
+def measure(truth: Oracle, folder: Path, workers: int, requests: int, concurrency: int, tokens: int) -> dict[str, Any]:
     """One run; the differences to the oracle's own figures, in ms."""
-    ask(f"{url}/oracle/reset", post=True)
-    out = Path(tempfile.mkdtemp(dir=folder))
-    flags = ["--url", f"{url}/v1", "--model", "oracle", "--prompts", str(prompts(folder)), "--workers", str(workers)]
-    flags += ["--requests", str(requests), "--concurrency", str(concurrency), "--max-tokens", str(tokens)]
-    command = [sys.executable, "-m", "latbench", "run", "quickstart", *flags, "--out", str(out), "--json", "--quiet"]
-    finished = subprocess.run(
-        [*command, "--store", str(folder / "bench.db")], capture_output=True, text=True, check=False, cwd=folder
-    )
-    if finished.returncode:
-        sys.exit(f"latbench ended with {finished.returncode}: {finished.stderr}")
-    summary = json.loads(finished.stdout)
-    endpoint = summary["endpoints"]["oracle"]
-    truth = ask(f"{url}/oracle/stats")
+    truth.reset()
+    flags = ["--url", f"{truth.url}/v1", "--model", "oracle", "--prompts", str(prompts(folder))]
+    flags += ["--workers", str(workers), "--requests", str(requests), "--concurrency", str(concurrency)]
+    ran = run(folder, ["quickstart", *flags, "--max-tokens", str(tokens)])
+    endpoint, validity = ran.endpoint, ran.summary["validity"]
+    stats = truth.stats()
     row: dict[str, Any] = {
         "workers": workers,
         "ok": endpoint["outcomes"]["ok"],
-        "oracle_ok": truth["ok"],
+        "oracle_ok": stats["ok"],
         "tokens": endpoint["tokens"]["output"],
-        "oracle_tokens": truth["chunks"],
-        "verdict": summary["validity"]["verdict"],
-        "oracle_lateness_p99_ms": truth["own_lateness_ms"]["p99"],
-        "engine_cpu": summary["validity"]["engine_cpu"],
+        "oracle_tokens": stats["chunks"],
+        "verdict": validity["verdict"],
+        "oracle_lateness_p99_ms": stats["own_lateness_ms"]["p99"],
+        "engine_cpu": validity["engine_cpu"],
     }
     for metric in METRICS:
         for percentile in PERCENTILES:
-            ours, theirs = endpoint["metrics"][metric]["raw"][percentile], truth[metric][percentile]
+            ours, theirs = endpoint["metrics"][metric]["raw"][percentile], stats[metric][percentile]
             row[f"{metric}.{percentile}"] = {"latbench": ours, "oracle": theirs, "difference": ours - theirs}
     return row
 
@@ -127,50 +67,47 @@ def judge(rows: list[dict[str, Any]], workers: int) -> list[dict[str, Any]]:
     return judged
 
 
-def machine() -> str:
-    """What was measured on."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.machine(),
-    )
-    return f"{os.cpu_count()} cores, {model}, Linux {platform.release()}, Python {platform.python_version()}"
+def exact(rows: list[dict[str, Any]]) -> bool:
+    """Whether nothing is missing and nothing too many, in any run."""
+    return all(row["ok"] == row["oracle_ok"] and row["tokens"] == row["oracle_tokens"] for row in rows)
 
 
-def page(results: dict[int, list[dict[str, Any]]], arguments: argparse.Namespace) -> str:
+def page(results: dict[int, list[dict[str, Any]]], arguments: argparse.Namespace) -> list[str]:
     """The result as a page."""
     lines = [
         "# Accuracy against the oracle",
         "",
-        f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}; {machine()}.",
+        made(),
         f"Oracle: `{' '.join(SHAPE)}`; {arguments.requests} requests, concurrency {arguments.concurrency}, "
         f"{arguments.tokens} tokens each; median of {arguments.repeat} runs. Figures in ms.",
         "",
     ]
     for workers, rows in results.items():
         lateness = ", ".join(f"{row['oracle_lateness_p99_ms']:.2f}" for row in rows)
-        exact = all(row["ok"] == row["oracle_ok"] and row["tokens"] == row["oracle_tokens"] for row in rows)
         cpu = statistics.median(row["engine_cpu"] for row in rows)
         lines += [
             f"## {workers} worker{'s' if workers > 1 else ''}",
             "",
-            f"`ok` and output tokens equal the oracle's in every run: {'yes' if exact else 'NO'}. "
+            f"`ok` and output tokens equal the oracle's in every run: {yes(exact(rows))}. "
             f"Verdicts: {', '.join(row['verdict'] for row in rows)}. "
             f"The oracle's own lateness p99: {lateness} ms. Engine CPU: {cpu:.2f} of a core (the busiest).",
             "",
-            "| figure | oracle | latbench − oracle | limit | holds |",
-            "|---|---:|---:|---:|---|",
-        ]
-        lines += [
-            f"| {one['figure'].replace('_ms', '')} | {one['oracle']:.3f} | {one['difference']:+.3f} "
-            f"({one['difference'] / one['oracle']:+.2%}) | {one['limit']:.3f} | {'yes' if one['holds'] else 'NO'} |"
-            for one in judge(rows, workers)
+            *table(
+                ("figure", "oracle", "latbench − oracle", "limit", "holds"),
+                [
+                    (
+                        one["figure"].replace("_ms", ""),
+                        f"{one['oracle']:.3f}",
+                        f"{one['difference']:+.3f} ({one['difference'] / one['oracle']:+.2%})",
+                        f"{one['limit']:.3f}",
+                        yes(one["holds"]),
+                    )
+                    for one in judge(rows, workers)
+                ],
+            ),
         ]
         lines.append("")
-    return "\n".join(lines)
+    return lines
 
 
 def main() -> None:
@@ -183,21 +120,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--no-write", action="store_true", help="print only")
     arguments = parser.parse_args()
-    if not ORACLE.exists() or shutil.which("cc") is None:
-        print("skipped: needs ../shared/oracle beside the checkout, and cc")
-        return
+    need_oracle()
     results: dict[int, list[dict[str, Any]]] = {}
-    with tempfile.TemporaryDirectory() as folder, oracle(Path(folder), SHAPE) as url:
+    with tempfile.TemporaryDirectory() as folder, oracle(Path(folder), SHAPE) as truth:
         for workers in arguments.workers:
             for _ in range(arguments.repeat):
                 shape = (arguments.requests, arguments.concurrency, arguments.tokens)
-                results.setdefault(workers, []).append(measure(url, Path(folder), workers, *shape))
-    text = page(results, arguments)
-    print(text)
-    if not arguments.no_write:
-        (RESULTS / "accuracy.md").write_text(text, encoding="utf-8")
-    held = [one["holds"] for workers, rows in results.items() for one in judge(rows, workers)]
-    sys.exit(0 if all(held) else 1)
+                results.setdefault(workers, []).append(measure(truth, Path(folder), workers, *shape))
+    held = [exact(rows) and all(one["holds"] for one in judge(rows, workers)) for workers, rows in results.items()]
+    publish("accuracy", page(results, arguments), holds=all(held), write=not arguments.no_write)
 
 
 if __name__ == "__main__":
