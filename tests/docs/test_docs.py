@@ -24,9 +24,11 @@ import pytest
 from latbench.cli.main import cli
 from latbench.model import frames
 from latbench.model.errors import ExitCode
+from latbench.model.load import Trace
 from latbench.model.sample import Outcome, Sample
 from latbench.providers.base import Dialect
-from latbench.scenario import schema
+from latbench.scenario import schema, trace
+from latbench.scenario.load import SHAPES, LoadEntry
 from latbench.scenario.loader import load_scenario
 from latbench.scenario.prompts import load_prompts
 from latbench.store.manifest import REPORT, SUMMARY
@@ -122,7 +124,7 @@ def test_a_name_that_is_gone_is_found() -> None:
 @each_page
 def test_options_in_backticks_exist(page: Path) -> None:
     known = {option for command in commands(cli) for found in command.params for option in found.opts}
-    known |= {"--help", "--version", "--require-hashes"}
+    known |= {"--help", "--version", "--require-hashes", *re.findall(r"--[a-z][a-z-]+", locust_help())}
     named = {word for span in spans(page) for word in re.findall(r"^--[a-z-]+", span)}
     assert named - known == set()
 
@@ -168,7 +170,14 @@ def test_every_key_of_a_scenario_is_described() -> None:
     ]
     assert described["Keys"] == keys
     assert described["An endpoint"] == list(schema.EndpointSettings.model_fields)
-    assert set(described["Load"]) == set(schema.LoadEntry.model_fields)
+    load = text[text.index("### Load") : text.index("A trace is CSV")]
+    assert first_column("docs/scenario.md", "shape") == list(SHAPES)
+    table = re.findall(r"^\| (`[^|]+) \|", load[load.index("| key |") :], re.MULTILINE)
+    assert re.findall(r"`(\w+)`", " ".join(table)) == schema.keys_of(LoadEntry)
+    for row in re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|([^|]*)\|$", load[: load.index("| key |")], re.MULTILINE):
+        needed, further = (tuple(re.findall(r"`(\w+)`", cell)) for cell in row[1:])
+        assert SHAPES[row[0]] == (needed, further)
+    assert first_column("docs/scenario.md", "column") == list(trace.KEYS)
 
 
 # --- links ------------------------------------------------------------------------------------------------------------
@@ -259,7 +268,7 @@ def test_verbs_in_backticks_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["latbench run --rate 4/s", "latbench needle", "latbench runs rm x", "latbench run --workers many"]
+    "line", ["latbench run --retries 4", "latbench needle", "latbench runs rm x", "latbench run --workers many"]
 )
 def test_a_command_that_is_not_there_is_found(line: str) -> None:
     with pytest.raises(click.UsageError):
@@ -274,6 +283,7 @@ def write_files(page: Path, folder: Path) -> None:
             path.write_text(block.text, encoding="utf-8")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("sh") is None, reason="there is no shell")
 def test_readme_commands_run(tmp_path: Path, sim_url: str, environment: dict[str, str]) -> None:
     page = ROOT / "README.md"
@@ -301,12 +311,17 @@ def test_the_example_scenario_loads(tmp_path: Path) -> None:
     write_files(ROOT / "docs" / "scenario.md", tmp_path)
     loaded = load_scenario(tmp_path / "my-scenario.yaml")
     assert [endpoint.name for endpoint in loaded.endpoints()] == ["acme-large", "local"]
-    assert [(step.concurrency, step.requests) for step in loaded.steps()] == [
-        (1, None),
-        (4, None),
-        (16, None),
-        (32, 1000),
+    prompts = load_prompts(loaded.scenario.prompts, loaded.prompts_base)
+    steps = loaded.steps(prompts)
+    assert [(step.concurrency, step.requests) for step in steps[:4]] == [(1, None), (4, None), (16, None), (32, 1000)]
+    assert [step.words for step in steps[4:]] == [
+        *("constant 4/s", "constant 8/s", "poisson 4/s", "poisson 8/s", "gamma 2/s cv 1.5", "ramp 1/s to 10/s"),
+        *("burst 50 every 30s", "trace monday.csv", "sessions 0.5/s of 4 turns think 2s"),
     ]
+    monday = steps[-2].shape
+    assert isinstance(monday, Trace)
+    assert "com-go-console-kinds" in monday.prompt_ids
+    assert len(monday.offsets_ns) == 3 * 8
     written = loaded.document.data
     assert list(written) == list(schema.Scenario.model_fields)
     assert list(written["endpoints"][0]) == list(schema.EndpointSettings.model_fields)
