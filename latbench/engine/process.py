@@ -54,6 +54,8 @@ from latbench.model.lifeline import clock_id, die_with_parent
 from latbench.model.sample import Sample
 from latbench.model.spool import Spool, SpoolHeader, spool_root
 
+_LAST_WORDS_S = 0.05
+
 
 class Engine(asyncio.Protocol):
     """The link to the worker, and the run that its orders make."""
@@ -180,6 +182,7 @@ class Engine(asyncio.Protocol):
         """Close connections and the link."""
         for task in self._work:
             task.cancel()
+        await asyncio.sleep(_LAST_WORDS_S)  # uvloop calls back for a name it was resolving, even if nobody waits
         self._close_spool(done=self._dismissed)
         for transport in chain.from_iterable(self._transports):
             await transport.close()

@@ -17,7 +17,7 @@ def test_two_hundred_thousand_prompts(cli: Cli, endpoint: Served, workers: str) 
     load = [{"shape": "closed", "concurrency": 4, "duration": "6s", "warmup": "0s"}]
     cli.scenario(endpoints=endpoints, load=load, prompts={"path": "many.jsonl"}, output={"max_tokens": 4})
     done = cli.run("run", "mine.yaml", "--workers", workers, "--json")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.said) == (0, "")
     assert closes(done.summary)
     assert done.summary["validity"]["verdict"] == "valid"
     from_s, to_s = done.summary["steps"][0]["phase_s"]

@@ -49,7 +49,9 @@ def test_the_disk_is_full(stage: Stage, small_disk: Path, shape: str, workers: i
     full_ns = _fill(small_disk)
     done = scene.run.wait(60.0)
     assert (done.code, done.out) == (1, "")
-    (line,) = done.err.splitlines()
+    lines = done.err.splitlines()
+    assert len(lines) == 1, done.err
+    line = lines[0]
     assert line.startswith(f"latbench: {store}: the store failed (database or disk is full); the run has stopped: ")
     scene.nothing_is_left()
     assert scene.journal.quiet()[-1] < full_ns + 4 * S
