@@ -95,7 +95,7 @@ class Engine(asyncio.Protocol):
             self._obey(decode_down(frame))
 
     def _report(self, message: Up) -> None:
-        if self._link is not None:
+        if self._link is not None and not self._link.is_closing():
             self._link.write(pack(message))
 
     def _obey(self, order: Down) -> None:
@@ -180,6 +180,8 @@ class Engine(asyncio.Protocol):
 
     async def close(self) -> None:
         """Close connections and the link."""
+        if self._dispatcher is not None:
+            self._dispatcher.cancel()
         for task in self._work:
             task.cancel()
         await asyncio.sleep(_LAST_WORDS_S)  # uvloop calls back for a name it was resolving, even if nobody waits
