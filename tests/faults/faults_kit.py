@@ -181,7 +181,7 @@ class Scene:
             found = self.cli.rows(sql, store=store)
             return bool(found) and found[0][0] >= 15 and found[0][1] >= workers
 
-        wait_until(there, 15.0)
+        wait_until(there, 60.0)
 
     def books(self, store: str = "latbench.db") -> Books:
         columns = "endpoint, seq, slot, phase, outcome, worker, due_ns, sent_ns, done_ns"

@@ -113,7 +113,7 @@ def test_on_worker_loss_abort(stage: Stage, shape: str) -> None:
 @SHAPES
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_interruption_drains(stage: Stage, shape: str, number: signal.Signals) -> None:
-    scene = stage(options=("--ttft-ms", "25", "--itl-ms", "250"))
+    scene = stage(options=("--ttft-ms", "25", "--itl-ms", "60"))
     scene.start(shape, 40)
     scene.loaded(workers=3)
     at_ns = kill(scene.run.process.pid, number)
