@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(110)
 LOCUST = (str(Path(sys.executable).with_name("locust")),)
 FILE = ROOT / "latbench/locustfile.py"
 SECRET = "correct horse battery staple"
-SLOW = ("--ttft-ms", "150", "--itl-ms", "0")
+SLOW = ("--ttft-ms", "300", "--itl-ms", "0")
 
 
 def line(served: Served, *more: str | Path, file: str | Path = FILE) -> list[str | Path]:
@@ -46,15 +46,16 @@ def active(served: Served) -> int:
 
 def reaches(served: Served, users: int) -> None:
     """That many requests are under way, and go on being."""
-    looks = iter(range(3000))
     row: list[int] = []
 
     def steady() -> bool:
-        next(looks)
         row.append(active(served))
         return row[-5:] == [users] * 5
 
-    wait_until(steady, 20.0)
+    try:
+        wait_until(steady)
+    except AssertionError:
+        raise AssertionError(f"{users} were wanted at a time, the last looks saw {row[-50:]}") from None
 
 
 def conserved(cli: Cli) -> list[tuple[str, int, int]]:
