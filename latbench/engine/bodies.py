@@ -7,7 +7,7 @@ hexadecimal, so that it needs no escaping in any encoding a dialect may use.
 from collections.abc import Sequence
 
 from latbench.model.frames import Job
-from latbench.model.request import Message
+from latbench.model.request import Ask, Message
 from latbench.plan.draw import NONCE_CHARS, open_with
 from latbench.providers.registry import DIALECTS
 
@@ -54,7 +54,7 @@ class Bodies:
     def _encode(self, endpoint: int, messages: Sequence[Message], max_tokens: int) -> tuple[bytes, bytes]:
         to = self._job.endpoints[endpoint]
         opened = open_with(_STAND_IN, messages) if self._job.cold else tuple(messages)
-        body = DIALECTS[to.api].build(to, opened, max_tokens).body
+        body = DIALECTS[to.api].build(to, Ask(opened, max_tokens)).body
         if not self._job.cold:
             return body, b""
         before, found, after = body.partition(_STAND_IN.encode("ascii"))

@@ -10,7 +10,7 @@ from yarl import URL
 
 from latbench.engine.transport import Target
 from latbench.model.errors import UserError
-from latbench.model.request import Endpoint
+from latbench.model.request import Ask, Endpoint
 from latbench.model.sample import Sample
 from latbench.providers.registry import DIALECTS
 
@@ -26,7 +26,7 @@ def targets(endpoint: Endpoint, connect_s: float, environ: dict[str, str]) -> li
     Raises UserError where a variable is not set here, or holds what cannot stand in a header.
     """
     dialect = DIALECTS[endpoint.api]
-    request = dialect.build(endpoint, [], 1)
+    request = dialect.build(endpoint, Ask((), 1))
     headers = dict(request.headers)
     for name, value in endpoint.headers.items():
         headers[name.lower()] = value

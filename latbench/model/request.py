@@ -16,8 +16,15 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     content: str
 
 
+class Fill(msgspec.Struct, frozen=True):
+    """A gap to be filled in: the code before it and the code after it."""
+
+    prefix: str
+    suffix: str
+
+
 class Prompt(msgspec.Struct, frozen=True):
-    """A prompt as a scenario draws it.
+    """A prompt as a scenario draws it. With `fill`, `messages` say the same in words, for APIs that know no gaps.
 
     `tokens` counts the text of all messages with o200k_base: a unit of our own for slicing by input length, not
     what a provider will bill. `max_tokens` overrides the scenario's where it is smaller. `expect` and `extra` are
@@ -36,6 +43,7 @@ class Prompt(msgspec.Struct, frozen=True):
     max_tokens: int | None = None
     expect: Any = None
     extra: dict[str, Any] = {}
+    fill: Fill | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -61,8 +69,23 @@ class Endpoint(msgspec.Struct, frozen=True):
     proxy: str | None = None
 
 
+class Ask(msgspec.Struct, frozen=True):
+    """What one request asks for, whatever the API.
+
+    `mode` is `text`, `json_schema` (the answer's text is held to `schema`) or `tool` (one tool with `schema` as its
+    parameters has to be called). A mode of `prompted` never comes here: the schema then stands in the messages. Where
+    the API fills gaps, `fill` is sent instead of `messages`.
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    mode: str = "text"
+    schema: dict[str, Any] | None = None
+    fill: Fill | None = None
+
+
 class HttpRequest(msgspec.Struct, frozen=True):
-    """What a dialect asks the engine to post: `path` is appended to the endpoint's base_url."""
+    """What a dialect asks the engine to post: `path` is appended to the endpoint's base_url, and may hold a query."""
 
     path: str
     headers: dict[str, str]

@@ -8,12 +8,21 @@ Decoders write into an `Answer` and raise `DecodeError` for what is not the prot
 a bug.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import msgspec
+
+from latbench import __version__
 from latbench.model.answer import Answer, Refusal
-from latbench.model.request import Endpoint, HttpRequest, Message
+from latbench.model.request import Ask, Endpoint, HttpRequest
+
+SCHEMA_NAME = "answer"
+"""What the schema of a structured answer is called, and the tool that has to be called with it."""
+
+SCHEMA_PURPOSE = "Give the answer."
+"""What that tool says of itself."""
 
 
 class Framer(Protocol):
@@ -31,19 +40,56 @@ class Framer(Protocol):
         ...
 
 
+Signer = Callable[[str, Mapping[str, str], bytes], dict[str, str]]
+"""Headers that sign one request: from its whole URL, the headers it has, and its body."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """One API.
 
-    `build(endpoint, messages, max_tokens)` gives the request without credentials; `auth(key)` the headers that carry a
-    key. `decode(payload, at_ns, answer)` takes one event, `decode_plain(body, at_ns, answer)` a whole answer that was
-    not streamed. `refusal(status, headers, body)` classifies any status but 200, `headers` having lower-case names.
+    `build(endpoint, ask)` gives the request without credentials; `auth(key)` the headers that carry a key.
+    `decode(payload, at_ns, answer)` takes one event, `decode_plain(body, at_ns, answer)` a whole answer that was not
+    streamed. `refusal(status, headers, body)` classifies any status but 200, `headers` having lower-case names.
+
+    `own` are the fields of a body that `build` sets and a scenario may not; `modes` the output modes that the API
+    enforces, `fills` whether it fills gaps (`Ask.fill`). `signer(endpoint, environ)` makes what signs each request,
+    for an API that wants that and an endpoint that names no key; it raises UserError where it cannot.
     """
 
     api: str
-    build: Callable[[Endpoint, Sequence[Message], int], HttpRequest]
+    build: Callable[[Endpoint, Ask], HttpRequest]
     auth: Callable[[str], dict[str, str]]
     framer: Callable[[], Framer]
     decode: Callable[[bytes, int, Answer], None]
     decode_plain: Callable[[bytes, int, Answer], None]
     refusal: Callable[[int, Mapping[str, str], bytes], Refusal]
+    own: frozenset[str] = frozenset({"model", "messages", "stream"})
+    modes: frozenset[str] = frozenset()
+    fills: bool = False
+    signer: Callable[[Endpoint, Mapping[str, str]], Signer] | None = None
+
+
+def json_post(
+    endpoint: Endpoint, path: str, fields: dict[str, Any], streamed_as: str = "text/event-stream"
+) -> HttpRequest:
+    """A request with a JSON body: our `fields`, the endpoint's own merged into them, and the headers that fit both."""
+    return HttpRequest(
+        path=path,
+        headers={
+            "content-type": "application/json",
+            "accept": streamed_as if endpoint.stream else "application/json",
+            "accept-encoding": "identity",
+            "user-agent": f"latbench/{__version__}",
+        },
+        body=msgspec.json.encode(_merged(fields, endpoint.body)),
+    )
+
+
+def _merged(fields: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """`extra` has the last word; where both have a mapping, key by key."""
+    merged = dict(fields)
+    for name, value in extra.items():
+        ours = merged.get(name)
+        merged[name] = _merged(ours, value) if isinstance(ours, dict) and isinstance(value, dict) else value
+    return merged

@@ -10,72 +10,44 @@ The sign of completion is a finish reason or `[DONE]`: some servers never send t
 error, which is why an error always beats both.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from latbench import __version__
-from latbench.model.answer import Answer, Refusal, Usage
+from latbench.model.answer import Answer, Usage
 from latbench.model.errors import DecodeError
-from latbench.model.request import Endpoint, HttpRequest, Message
-from latbench.model.sample import Outcome
-from latbench.providers.base import Dialect
-from latbench.providers.refusals import MAX_TEXT_CHARS, capped, refusal_of_event, refusal_of_status
+from latbench.model.request import Ask, Endpoint, HttpRequest
+from latbench.providers.base import SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
+from latbench.providers.fields import Wire, count, excerpt, finish, identity, refuse
+from latbench.providers.refusals import MAX_TEXT_CHARS, refusal_of_event, refusal_of_status
 from latbench.wire.sse import SseFramer
 
-_ID_CHARS = 200
-_MAX_TOKENS = 2**53  # a larger count is nonsense, and must not overflow what stores it
 _CALLS_PER_CHOICE = 10_000  # keeps tool call 0 of one choice apart from tool call 0 of the next
 
-_FINISH_REASONS = {
-    "stop": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_calls": "tool",
-    "tool_use": "tool",
-    "function_call": "tool",
-    "content_filter": "filter",
-    "refusal": "filter",
-    "safety": "filter",
-    "error": "error",
-    "abort": "error",  # vLLM, SGLang: the server gave the request up
-    "insufficient_system_resource": "error",  # DeepSeek
-}
 
-
-class _Wire(msgspec.Struct, gc=False):
-    """What comes off the wire cannot hold cycles; the collector need not look at it."""
-
-
-class _Part(_Wire):
+class _Part(Wire):
     type: str | None = None
     text: str | None = None
     refusal: str | None = None
     thinking: "str | list[_Part] | None" = None
 
 
-class _Function(_Wire):
+class _Function(Wire):
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
 
 
-class _ToolCall(_Wire):
+class _ToolCall(Wire):
     index: int | None = None
     function: _Function | None = None
 
 
-class _ReasoningDetail(_Wire):
+class _ReasoningDetail(Wire):
     text: str | None = None
     summary: str | None = None
 
 
-class _Delta(_Wire):
+class _Delta(Wire):
     content: str | list[_Part] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
@@ -85,7 +57,7 @@ class _Delta(_Wire):
     function_call: _Function | None = None
 
 
-class _Choice(_Wire):
+class _Choice(Wire):
     index: int | None = None
     delta: _Delta | None = None
     message: _Delta | None = None
@@ -93,15 +65,15 @@ class _Choice(_Wire):
     error: Any = None
 
 
-class _InputDetails(_Wire):
+class _InputDetails(Wire):
     cached_tokens: int | None = None
 
 
-class _OutputDetails(_Wire):
+class _OutputDetails(Wire):
     reasoning_tokens: int | None = None
 
 
-class _Usage(_Wire):
+class _Usage(Wire):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _InputDetails | None = None
@@ -110,11 +82,11 @@ class _Usage(_Wire):
     reasoning_tokens: int | None = None  # SGLang
 
 
-class _Groq(_Wire):
+class _Groq(Wire):
     usage: _Usage | None = None
 
 
-class _Chunk(_Wire):
+class _Chunk(Wire):
     id: Any = None
     object: Any = None
     model: Any = None
@@ -128,26 +100,24 @@ class _Chunk(_Wire):
 _CHUNK = msgspec.json.Decoder(_Chunk)
 
 
-def build(endpoint: Endpoint, messages: Sequence[Message], max_tokens: int) -> HttpRequest:
+def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
     """The request without credentials and without the endpoint's own headers. `endpoint.body` has the last word."""
     fields: dict[str, Any] = {
         "model": endpoint.model,
-        "messages": [{"role": message.role, "content": message.content} for message in messages],
-        _max_tokens_field(endpoint): max_tokens,
+        "messages": [{"role": message.role, "content": message.content} for message in ask.messages],
+        _max_tokens_field(endpoint): ask.max_tokens,
         "stream": endpoint.stream,
     }
     if endpoint.stream and endpoint.usage == "auto":
         fields["stream_options"] = {"include_usage": True}
-    return HttpRequest(
-        path="/chat/completions",
-        headers={
-            "content-type": "application/json",
-            "accept": "text/event-stream" if endpoint.stream else "application/json",
-            "accept-encoding": "identity",
-            "user-agent": f"latbench/{__version__}",
-        },
-        body=msgspec.json.encode(fields | endpoint.body),
-    )
+    if ask.mode == "json_schema":
+        wanted = {"name": SCHEMA_NAME, "schema": ask.schema, "strict": True}
+        fields["response_format"] = {"type": "json_schema", "json_schema": wanted}
+    elif ask.mode == "tool":
+        function = {"name": SCHEMA_NAME, "description": SCHEMA_PURPOSE, "parameters": ask.schema, "strict": True}
+        fields["tools"] = [{"type": "function", "function": function}]
+        fields["tool_choice"] = {"type": "function", "function": {"name": SCHEMA_NAME}}
+    return json_post(endpoint, "/chat/completions", fields)
 
 
 def _max_tokens_field(endpoint: Endpoint) -> str:
@@ -169,7 +139,7 @@ def decode(payload: bytes, at_ns: int, answer: Answer) -> None:
         return
     chunk = _parse(payload)
     if chunk.choices is msgspec.UNSET and chunk.usage is msgspec.UNSET and not _is_known(chunk):
-        raise DecodeError(f"not a chunk of a chat completion: {_excerpt(payload)}")
+        raise DecodeError(f"not a chunk of a chat completion: {excerpt(payload)}")
     _add_error(chunk, payload, answer)
     stamps = len(answer.output_ns)
     for choice in chunk.choices or ():
@@ -193,7 +163,7 @@ def decode_plain(body: bytes, at_ns: int, answer: Answer) -> None:
     answer.first_text_ns = None
     _add_rest(chunk, answer)
     if not answer.complete and answer.refusal is None:
-        raise DecodeError(f"not a chat completion: {_excerpt(body)}")
+        raise DecodeError(f"not a chat completion: {excerpt(body)}")
 
 
 def _parse(payload: bytes) -> _Chunk:
@@ -201,11 +171,7 @@ def _parse(payload: bytes) -> _Chunk:
         return _CHUNK.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error)[:MAX_TEXT_CHARS]
-        raise DecodeError(f"not a chat completion ({reason}): {_excerpt(payload)}") from error
-
-
-def _excerpt(payload: bytes) -> str:
-    return repr(payload[:60])
+        raise DecodeError(f"not a chat completion ({reason}): {excerpt(payload)}") from error
 
 
 def _is_known(chunk: _Chunk) -> bool:
@@ -214,24 +180,18 @@ def _is_known(chunk: _Chunk) -> bool:
 
 def _add_error(chunk: _Chunk, payload: bytes, answer: Answer) -> None:
     if chunk.error:
-        _refuse(refusal_of_event(chunk.error), answer)
+        refuse(refusal_of_event(chunk.error), answer)
     elif chunk.object == "error":  # older vLLM, Mistral: the error is the object itself
-        _refuse(refusal_of_event(msgspec.json.decode(payload)), answer)
+        refuse(refusal_of_event(msgspec.json.decode(payload)), answer)
 
 
 def _add_choice(choice: _Choice, delta: _Delta | None, at_ns: int, answer: Answer) -> None:
     if delta is not None:
         _add_delta(choice.index or 0, delta, at_ns, answer)
     if choice.error:
-        _refuse(refusal_of_event(choice.error), answer)
+        refuse(refusal_of_event(choice.error), answer)
     if choice.finish_reason:
-        answer.complete = True
-        reason = _FINISH_REASONS.get(choice.finish_reason.lower(), choice.finish_reason[:_ID_CHARS])
-        if reason == "error":
-            words = capped(f"the finish reason is {choice.finish_reason}")
-            _refuse(Refusal(Outcome.STREAM_ERROR.value, message=words), answer)
-        elif answer.refusal is None:
-            answer.finish_reason = reason
+        finish(choice.finish_reason, answer)
 
 
 def _add_delta(choice: int, delta: _Delta, at_ns: int, answer: Answer) -> None:
@@ -272,24 +232,13 @@ def _add_call(index: int, function: _Function | None, at_ns: int, answer: Answer
 
 def _add_rest(chunk: _Chunk, answer: Answer) -> None:
     """Who answered, and what was counted."""
-    answer.request_id = answer.request_id or _identity(chunk.id)
-    answer.model = answer.model or _identity(chunk.model)
-    answer.fingerprint = answer.fingerprint or _identity(chunk.system_fingerprint)
+    answer.request_id = answer.request_id or identity(chunk.id)
+    answer.model = answer.model or identity(chunk.model)
+    answer.fingerprint = answer.fingerprint or identity(chunk.system_fingerprint)
     if chunk.x_groq is not None and chunk.x_groq.usage is not None:
         _add_usage(chunk.x_groq.usage, answer)
     if isinstance(chunk.usage, _Usage):
         _add_usage(chunk.usage, answer)
-
-
-def _identity(value: object) -> str | None:
-    return capped(value, _ID_CHARS) if value else None
-
-
-def _refuse(refusal: Refusal, answer: Answer) -> None:
-    """The first error stays: what follows it is its consequence."""
-    if answer.refusal is None:
-        answer.refusal = refusal
-    answer.finish_reason = "error"
 
 
 def _add_usage(usage: _Usage, answer: Answer) -> None:
@@ -300,15 +249,10 @@ def _add_usage(usage: _Usage, answer: Answer) -> None:
         cached = usage.prompt_tokens_details.cached_tokens
     if usage.completion_tokens_details is not None and usage.completion_tokens_details.reasoning_tokens is not None:
         reasoning = usage.completion_tokens_details.reasoning_tokens
-    total.input = _count(usage.prompt_tokens, total.input)
-    total.output = _count(usage.completion_tokens, total.output)
-    total.reasoning = _count(reasoning, total.reasoning)
-    total.cached = _count(cached, total.cached)
-
-
-def _count(tokens: int | None, before: int | None) -> int | None:
-    """`tokens` where it can be a count, else what was known before."""
-    return tokens if tokens is not None and 0 <= tokens < _MAX_TOKENS else before
+    total.input = count(usage.prompt_tokens, total.input)
+    total.output = count(usage.completion_tokens, total.output)
+    total.reasoning = count(reasoning, total.reasoning)
+    total.cached = count(cached, total.cached)
 
 
 DIALECT = Dialect(
@@ -319,4 +263,6 @@ DIALECT = Dialect(
     decode=decode,
     decode_plain=decode_plain,
     refusal=refusal_of_status,
+    own=frozenset({"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"}),
+    modes=frozenset({"json_schema", "tool"}),
 )

@@ -41,7 +41,7 @@ from latbench.model.frames import (
     pack,
 )
 from latbench.model.load import Closed, Step
-from latbench.model.request import Endpoint, Message, Prompt, Timeouts
+from latbench.model.request import Ask, Endpoint, Message, Prompt, Timeouts
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import Spool, SpoolHeader
 from latbench.plan.partition import SHARDS
@@ -311,7 +311,7 @@ async def exchanging(to: Endpoint, make: Make = StampedTransport) -> AsyncIterat
 
     async def send() -> Sample:
         exchange.begin(0)
-        await exchange.run(transport, dialect.build(to, [Message("user", "hi")], 9).body)
+        await exchange.run(transport, dialect.build(to, Ask((Message("user", "hi"),), 9)).body)
         assert exchange.decode(raw_ns() + 10 * S)
         return exchange.sample(0)
 

@@ -10,7 +10,7 @@ from servers import CHUNKED, DONE, LAST_CHUNK, Call, answer_well, chunk, event, 
 
 from latbench.engine import bodies
 from latbench.engine.bodies import Bodies
-from latbench.model.request import Endpoint, Message, Prompt
+from latbench.model.request import Ask, Endpoint, Message, Prompt
 from latbench.plan.draw import nonce, open_with
 from latbench.providers.registry import DIALECTS
 
@@ -24,7 +24,7 @@ def prompt(messages: tuple[Message, ...], max_tokens: int | None = None) -> Prom
 
 
 def built(to: Endpoint, messages: tuple[Message, ...], max_tokens: int) -> bytes:
-    return DIALECTS[to.api].build(to, messages, max_tokens).body
+    return DIALECTS[to.api].build(to, Ask(messages, max_tokens)).body
 
 
 @given(MESSAGES, st.sampled_from([{}, {"temperature": 0}, {"stop": ["[", "f0"]}]), st.booleans())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import latbench
 from latbench.model.answer import Answer, Refusal, Usage
 from latbench.model.errors import DecodeError
-from latbench.model.request import Endpoint, Message
+from latbench.model.request import Ask, Endpoint, Message
 from latbench.providers.openai_chat import DIALECT
 
 MESSAGES = (Message("system", "Be short."), Message("user", "Grüße"))
@@ -30,7 +30,7 @@ def endpoint(**fields: object) -> Endpoint:
 
 
 def body(**fields: object) -> dict[str, Any]:
-    decoded: dict[str, Any] = json.loads(DIALECT.build(endpoint(**fields), MESSAGES, 64).body)
+    decoded: dict[str, Any] = json.loads(DIALECT.build(endpoint(**fields), Ask(MESSAGES, 64)).body)
     return decoded
 
 
@@ -52,7 +52,7 @@ def plain(document: object) -> Answer:
 
 
 def test_the_request_of_a_stream() -> None:
-    request = DIALECT.build(endpoint(), MESSAGES, 64)
+    request = DIALECT.build(endpoint(), Ask(MESSAGES, 64))
     assert request.path == "/chat/completions"
     assert request.headers == {
         "content-type": "application/json",
@@ -70,7 +70,7 @@ def test_the_request_of_a_stream() -> None:
 
 
 def test_the_request_of_a_plain_answer() -> None:
-    request = DIALECT.build(endpoint(stream=False), MESSAGES, 64)
+    request = DIALECT.build(endpoint(stream=False), Ask(MESSAGES, 64))
     assert request.headers["accept"] == "application/json"
     assert json.loads(request.body)["stream"] is False
     assert "stream_options" not in json.loads(request.body)
@@ -83,7 +83,7 @@ def test_servers_that_refuse_unknown_fields_are_not_asked_for_usage() -> None:
 def test_fields_of_the_scenario_have_the_last_word() -> None:
     sent = body(body={"temperature": 0, "max_tokens": 1, "stream_options": {"continuous_usage_stats": True}})
     assert (sent["temperature"], sent["max_tokens"]) == (0, 1)
-    assert sent["stream_options"] == {"continuous_usage_stats": True}
+    assert sent["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
 
 
 @pytest.mark.parametrize(
