@@ -31,6 +31,28 @@ class Outcome(StrEnum):
     LOST = "lost"
 
 
+Headroom = dict[str, tuple[int | None, int | None, int | None]]
+"""What an answer says of its limits: by kind the limit, what remains of it, and nanoseconds until it is whole again."""
+
+
+class Attempt(msgspec.Struct, array_like=True, frozen=True):
+    """A try of a request that was refused for now and made again: what a `Sample` says of its last one.
+
+    `key_index` is the place of the API key that was used, `wait_ns` the wait that was asked for.
+    """
+
+    key_index: int
+    sent_ns: int
+    done_ns: int
+    outcome: str
+    status: int | None = None
+    kind: str | None = None
+    error_code: str | None = None
+    wait_ns: int | None = None
+    request_id: str | None = None
+    headroom: Headroom = {}
+
+
 class Sample(msgspec.Struct, array_like=True):
     """One logical request.
 
@@ -38,6 +60,10 @@ class Sample(msgspec.Struct, array_like=True):
     (see `encode_gaps`); with `first_token_ns` they give every arrival. `token_source` is `usage`, `tokenizer` or
     `none`. `reasoning_streamed` is true where reasoning arrived as chunks: if it was counted but not streamed, no
     time per output token exists. `text` is set only while somebody still has to read it.
+
+    `tries` are the attempts before the one that the stamps are of, `waited_ns` is what was waited between them.
+    `key_index` is the place of the API key that was used. `reference_tokens` counts the visible text with o200k_base, whatever the model's own tokens are;
+    `valid` says whether the answer satisfies the schema that was asked for, `met` whether it is what the prompt expects.
     """
 
     endpoint: str
@@ -80,6 +106,13 @@ class Sample(msgspec.Struct, array_like=True):
     reconnects: int = 0
     text_chars: int = 0
     text_sha256: str = ""
+    key_index: int = 0
+    tries: list[Attempt] = []
+    waited_ns: int = 0
+    headroom: Headroom = {}
+    reference_tokens: int | None = None
+    valid: bool | None = None
+    met: bool | None = None
     text: str | None = None
 
     @property

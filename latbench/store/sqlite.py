@@ -11,6 +11,7 @@ The text of answers has no column. Nothing here deletes. A file that is not ours
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,10 +21,10 @@ import msgspec
 from latbench.model.errors import UserError
 from latbench.model.request import Prompt
 from latbench.model.run import RunRecord
-from latbench.model.sample import Outcome, Sample
+from latbench.model.sample import Attempt, Headroom, Outcome, Sample
 from latbench.store.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _APPLICATION_ID = 0x4C415442  # "LATB"; tells our files from other SQLite files
 _BUSY_S = 10.0
@@ -101,14 +102,51 @@ _SCHEMA = (
     """,
 )
 
+# What came after version 1: an older store gets it when it is opened.
+_SINCE_1 = (
+    "ALTER TABLE samples ADD COLUMN key_index INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE samples ADD COLUMN waited_ns INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE samples ADD COLUMN headroom TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE samples ADD COLUMN reference_tokens INTEGER",
+    "ALTER TABLE samples ADD COLUMN valid INTEGER",
+    "ALTER TABLE samples ADD COLUMN met INTEGER",
+    """
+    CREATE TABLE attempts ( -- those before the one that the sample tells of
+        run_id TEXT NOT NULL REFERENCES runs (id),
+        endpoint TEXT NOT NULL,
+        step INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        key_index INTEGER NOT NULL,
+        sent_ns INTEGER NOT NULL,
+        done_ns INTEGER NOT NULL,
+        outcome TEXT NOT NULL,
+        status INTEGER,
+        kind TEXT,
+        error_code TEXT,
+        wait_ns INTEGER,
+        request_id TEXT,
+        headroom TEXT NOT NULL,
+        PRIMARY KEY (run_id, endpoint, step, seq, number)
+    )
+    """,
+)
+
 _KEY = ("run_id", "endpoint", "step", "seq")
-_FIELDS = tuple(name for name in Sample.__struct_fields__ if name != "text")
+_FIELDS = tuple(name for name in Sample.__struct_fields__ if name not in ("text", "tries"))
+_HEADROOM = _FIELDS.index("headroom")
+_FLAGS = ("reasoning_streamed", "new_connection", "valid", "met")
 _COLUMNS = ", ".join(_FIELDS)
 _SET = ", ".join(f"{name} = excluded.{name}" for name in _FIELDS if name not in _KEY)
 _INSERT_SAMPLE = f"""
     INSERT INTO samples (run_id, {_COLUMNS}) VALUES ({", ".join("?" * (len(_FIELDS) + 1))})
     ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET {_SET}
     WHERE samples.outcome = '{Outcome.LOST.value}' AND excluded.outcome <> '{Outcome.LOST.value}'
+"""
+_TRIES = Attempt.__struct_fields__
+_INSERT_TRY = f"""
+    INSERT INTO attempts (run_id, endpoint, step, seq, number, {", ".join(_TRIES)})
+    VALUES ({", ".join("?" * (len(_TRIES) + 5))})
 """
 
 
@@ -150,17 +188,17 @@ class Store:
         return UserError(f"{self.path}: cannot be used as a store ({error}); name another file with --store")
 
     def _open(self) -> None:
-        found = self._check_version()
+        found = self._found_version()
         _use_wal(self._connection)
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute("PRAGMA foreign_keys = ON")
-        if not found:
-            self._create()
+        if found < SCHEMA_VERSION:
+            self._bring_up_to_date()
 
-    def _check_version(self) -> bool:
-        """Whether there are tables of ours already. Raises UserError for other files."""
+    def _found_version(self) -> int:
+        """The version of our tables, 0 where there are none yet. Raises UserError for other files."""
         if not self._pragma("schema_version"):
-            return False
+            return 0
         if self._pragma("application_id") != _APPLICATION_ID:
             raise UserError(f"{self.path}: is not a latbench store; name another file with --store")
         version = self._pragma("user_version")
@@ -169,20 +207,20 @@ class Store:
                 f"{self.path}: was written by a newer latbench (store version {version}, this one knows"
                 f" {SCHEMA_VERSION}); upgrade latbench or name another file with --store"
             )
-        return True
+        return version
 
     def _pragma(self, name: str) -> int:
         (value,) = self._connection.execute(f"PRAGMA {name}").fetchone()
         return int(value)
 
-    def _create(self) -> None:
+    def _bring_up_to_date(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-        # Another process may have made the tables while this one waited.
-        if not self._check_version():
-            for statement in _SCHEMA:
+        found = self._found_version()  # another process may have done it while this one waited
+        for version, statements in ((1, _SCHEMA), (2, _SINCE_1)):
+            for statement in statements if found < version else ():
                 self._connection.execute(statement)
-            self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self._connection.execute("COMMIT")
 
     def close(self) -> None:
@@ -243,8 +281,17 @@ class Store:
         if not samples:
             return 0
         with self._transaction() as connection:
-            rows = ((run_id, *(getattr(sample, name) for name in _FIELDS)) for sample in samples)
-            return connection.executemany(_INSERT_SAMPLE, rows).rowcount
+            stored = 0
+            for tried, group in groupby(samples, key=lambda sample: bool(sample.tries)):
+                if not tried:
+                    rows = (_sample_row(run_id, sample) for sample in group)
+                    stored += connection.executemany(_INSERT_SAMPLE, rows).rowcount
+                    continue
+                for sample in group:
+                    if connection.execute(_INSERT_SAMPLE, _sample_row(run_id, sample)).rowcount:
+                        stored += 1
+                        connection.executemany(_INSERT_TRY, _try_rows(run_id, sample))
+            return stored
 
     def begun(self, run_id: str, worker: str, step: int) -> dict[int, int]:
         """How many requests of each slot a worker has begun in a step."""
@@ -318,15 +365,28 @@ class Store:
     def samples(self, run_id: str) -> Iterator[Sample]:
         """The samples of a run by endpoint, step and sequence number, without text."""
         with self._guarded():
+            tries = self._tries(run_id)
             rows = self._connection.execute(
                 f"SELECT {_COLUMNS} FROM samples WHERE run_id = ? ORDER BY endpoint, step, seq", (run_id,)
             )
             for row in rows:
-                sample = Sample(*row)
-                # SQLite has no booleans.
-                sample.reasoning_streamed = bool(sample.reasoning_streamed)
-                sample.new_connection = bool(sample.new_connection)
+                sample = Sample(**dict(zip(_FIELDS, row, strict=True)))
+                for name in _FLAGS:  # SQLite has no booleans
+                    value = getattr(sample, name)
+                    setattr(sample, name, None if value is None else bool(value))
+                sample.headroom = _headroom(row[_HEADROOM])
+                sample.tries = tries.get(sample.key, [])
                 yield sample
+
+    def _tries(self, run_id: str) -> dict[tuple[str, int, int], list[Attempt]]:
+        """The attempts before the last one, by request: few requests have any."""
+        found: dict[tuple[str, int, int], list[Attempt]] = {}
+        columns = ", ".join(_TRIES)
+        for endpoint, step, seq, *fields, headroom in self._connection.execute(
+            f"SELECT endpoint, step, seq, {columns} FROM attempts WHERE run_id = ? ORDER BY number", (run_id,)
+        ):
+            found.setdefault((endpoint, step, seq), []).append(Attempt(*fields, _headroom(headroom)))
+        return found
 
     def prompts(self, run_id: str) -> list[StoredPrompt]:
         """The prompts of a run by id."""
@@ -360,6 +420,26 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def _run_row(run: RunRecord) -> tuple[str | None, ...]:
     return (run.id, run.name, run.started_at, run.state, run.window, msgspec.json.encode(run).decode())
+
+
+def _sample_row(run_id: str, sample: Sample) -> list[object]:
+    row = [run_id, *(getattr(sample, name) for name in _FIELDS)]
+    row[1 + _HEADROOM] = _json(sample.headroom)
+    return row
+
+
+def _try_rows(run_id: str, sample: Sample) -> Iterator[tuple[object, ...]]:
+    for number, one in enumerate(sample.tries):
+        fields = (getattr(one, name) for name in _TRIES[:-1])
+        yield (run_id, *sample.key, number, *fields, _json(one.headroom))
+
+
+def _json(headroom: Headroom) -> str:
+    return msgspec.json.encode(headroom).decode() if headroom else "{}"
+
+
+def _headroom(text: str) -> Headroom:
+    return {} if text == "{}" else msgspec.json.decode(text, type=Headroom)
 
 
 def _run(record: str) -> RunRecord:

@@ -21,9 +21,9 @@ import latbench
 from latbench.model.errors import UserError
 from latbench.model.request import Message, Prompt
 from latbench.model.run import RunRecord, StepRecord
-from latbench.model.sample import Outcome, Sample
+from latbench.model.sample import Attempt, Outcome, Sample
 from latbench.store.errors import StoreError
-from latbench.store.sqlite import SCHEMA_VERSION, Store, StoredPrompt, _use_wal
+from latbench.store.sqlite import _SCHEMA, SCHEMA_VERSION, Store, StoredPrompt, _use_wal
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(latbench.__file__).parent.parent)}
 
@@ -103,10 +103,20 @@ def test_every_field_of_a_sample_has_a_column(begun: Store, path: Path) -> None:
     connection = sqlite3.connect(path)
     columns = [row[1] for row in connection.execute("PRAGMA table_info(samples)")]
     connection.close()
-    assert columns == ["run_id", *(name for name in Sample.__struct_fields__ if name != "text")]
+    assert columns == ["run_id", *(name for name in Sample.__struct_fields__ if name not in ("text", "tries"))]
 
 
 OPTIONAL_NS = st.none() | st.integers(0, 2**63 - 1)
+HEADROOMS = st.dictionaries(st.sampled_from(["requests", "tokens"]), st.tuples(OPTIONAL_NS, OPTIONAL_NS, OPTIONAL_NS))
+TRIES = st.builds(
+    Attempt,
+    st.integers(0, 3),
+    st.integers(0, 2**63 - 1),
+    st.integers(0, 2**63 - 1),
+    st.just("rate_limited"),
+    wait_ns=OPTIONAL_NS,
+    headroom=HEADROOMS,
+)
 SAMPLES = st.builds(
     Sample,
     endpoint=st.sampled_from(["a", "b"]),
@@ -124,7 +134,10 @@ SAMPLES = st.builds(
     new_connection=st.booleans(),
     error_message=st.none() | st.text(),
     model=st.none() | st.text(),
-)
+    tries=st.just([]) | st.lists(TRIES, max_size=3),
+    headroom=HEADROOMS,
+    valid=st.none() | st.booleans(),
+).map(lambda one: one if one.outcome != "lost" else msgspec.structs.replace(one, tries=[]))
 
 
 @given(st.lists(st.lists(SAMPLES, max_size=6), max_size=5))
@@ -263,7 +276,7 @@ def test_a_newer_store_is_refused(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
-    with pytest.raises(UserError, match=r"newer latbench \(store version 2, this one knows 1\); upgrade"):
+    with pytest.raises(UserError, match=r"newer latbench \(store version 3, this one knows 2\); upgrade"):
         Store(path)
 
 
@@ -310,7 +323,7 @@ import sys
 from pathlib import Path
 from latbench.model.run import RunRecord
 from latbench.model.sample import Sample
-from latbench.store.sqlite import Store
+from latbench.store.sqlite import _SCHEMA, Store
 store = Store(Path(sys.argv[1]))
 store.begin_run(RunRecord("r1", "n", "s", "0", {}, "2026-01-01T00:00:00Z", 1, 0), [])
 for batch in range(4):
@@ -336,7 +349,7 @@ def test_what_was_stored_survives_a_kill(path: Path) -> None:
 READER = """
 import sys
 from pathlib import Path
-from latbench.store.sqlite import Store
+from latbench.store.sqlite import _SCHEMA, Store
 with Store(Path(sys.argv[1]), must_exist=True) as store:
     for line in sys.stdin:
         print(sum(1 for _ in store.samples("r1")), flush=True)
@@ -369,7 +382,9 @@ def test_two_processes_read_while_one_writes(begun: Store, path: Path) -> None:
 
 
 def test_processes_that_make_the_same_store_at_once_agree(path: Path) -> None:
-    script = "import sys; from pathlib import Path; from latbench.store.sqlite import Store; sys.stdin.read(1);"
+    script = (
+        "import sys; from pathlib import Path; from latbench.store.sqlite import Store; sys.stdin.read(1);"
+    )
     script += "Store(Path(sys.argv[1])).close()"
     children = [
         subprocess.Popen([sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, env=ENVIRONMENT)
@@ -409,5 +424,29 @@ def test_the_switch_to_wal_is_tried_again(path: Path, refusals: int) -> None:
 
 def test_a_process_that_lost_the_race_to_make_the_tables_finds_them(path: Path) -> None:
     with Store(path) as store:
-        store._create()
+        store._bring_up_to_date()
         store.begin_run(run_record(), [])
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
+    old = sqlite3.connect(path)
+    for statement in _SCHEMA:
+        old.execute(statement)
+    record = run_record()
+    old.execute(
+        "INSERT INTO runs VALUES (?, ?, ?, ?, NULL, ?)", ("r1", "n", "t", "complete", msgspec.json.encode(record))
+    )
+    columns = [row[1] for row in old.execute("PRAGMA table_info(samples)")]
+    one = sample(3)
+    values = ["r1", *(getattr(one, name) for name in columns[1:])]
+    old.execute(f"INSERT INTO samples VALUES ({', '.join('?' * len(values))})", values)
+    with Store(path.with_name("new.db")) as new:
+        application = new._pragma("application_id")
+    old.execute(f"PRAGMA application_id = {application}")
+    old.execute("PRAGMA user_version = 1")
+    old.commit()
+    old.close()
+    for _ in range(2):
+        with Store(path) as store:
+            assert list(store.samples("r1")) == [one]
+            assert store._pragma("user_version") == SCHEMA_VERSION
