@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.plan.slices import Slices
+from latbench.model.slices import Slices
 
 SECOND = 1_000_000_000
 TIMES = st.integers(0, 10**15)
