@@ -11,14 +11,15 @@ from typing import Protocol
 import numpy as np
 
 from latbench.cluster.crew import Member
+from latbench.cluster.deal import Orphaned, lost_with
 from latbench.model.frames import Job
 from latbench.model.load import Step, Trace
 from latbench.model.run import StepRecord
 from latbench.model.sample import Outcome, Sample
+from latbench.model.slices import Slices
 from latbench.plan.arrivals import arrivals, sequence
 from latbench.plan.draw import Drawer
 from latbench.plan.partition import SHARDS
-from latbench.plan.slices import Slices
 
 
 class Sink(Protocol):
@@ -117,11 +118,11 @@ class Account:
         stopped_ns: int | None,
         last_done_ns: int,
         now_ns: int,
-        orphans: Mapping[int, str],
+        orphans: Mapping[int, Sequence[Orphaned]],
     ) -> None:
         """The step is over: `stopped_ns` says when, if that was not its own end. Endpoints in `stopped` ended sooner.
 
-        `orphans` maps the shards of lost workers to the worker that was lost.
+        `orphans` maps the shards of lost workers to those that had them, in order.
         """
         members = list(members)
         lost = [member for member in members if member.lost]
@@ -163,7 +164,7 @@ class Account:
                     "not_all_sent", "invalid", f"{endpoint}: {begun} of {load.requests} requests were begun"
                 )
 
-    def _complete(self, name: str, stopped_ns: int | None, orphans: Mapping[int, str]) -> None:
+    def _complete(self, name: str, stopped_ns: int | None, orphans: Mapping[int, Sequence[Orphaned]]) -> None:
         """Every arrival that was due before the end has a record; those of a lost worker that have none are `lost`."""
         assert self._offsets is not None
         due = np.arange(len(self._offsets))
@@ -179,9 +180,10 @@ class Account:
         numbers = missing[orphaned].tolist()
         self._sink.samples([self._lost(name, number, orphans[number % SHARDS]) for number in numbers])
 
-    def _lost(self, name: str, number: int, worker: str) -> Sample:
+    def _lost(self, name: str, number: int, owners: Sequence[Orphaned]) -> Sample:
         assert self._offsets is not None
         own_ns = int(self._offsets[number])
+        due_ns = self._start_ns + self._slices.wall_at(own_ns, self._names.index(name))
         return Sample(
             endpoint=name,
             step=self._index,
@@ -189,8 +191,8 @@ class Account:
             prompt_id=self._prompt(number),
             phase="warmup" if own_ns < self._load.warmup_ns else "measure",
             outcome=Outcome.LOST,
-            worker=worker,
-            due_ns=self._start_ns + self._slices.wall_at(own_ns, self._names.index(name)),
+            worker=lost_with(owners, due_ns),
+            due_ns=due_ns,
         )
 
     def _prompt(self, number: int) -> str:

@@ -7,7 +7,8 @@ then is it certain to send nothing more.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +89,7 @@ class Crew:
         self._strangers: dict[str, Member] = {}
         self.members: dict[str, Member] = {}
         self.origin_ns = time.monotonic_ns()
-        self.fault: BaseException | None = None
+        self.fault: BaseException | None = None  # what failed in the background, for whoever conducts to raise
         self.refused: dict[str, str] = {}
         runner.register_message(UP, self._on_message)
         self._greenlets = [gevent.spawn(self._pump), gevent.spawn(self._keep)]
@@ -110,6 +111,16 @@ class Crew:
         """Send the workers home and stop listening."""
         self.tell_everybody(Bye())
         gevent.killall(self._greenlets)
+
+    def restart(self) -> None:
+        """Another run begins: its clock, and nothing of the run before but who is there."""
+        self.fault = None
+        for member in self.members.values():
+            member.inbox.restart()
+            member.prepared, member.planned, member.failures, member.cpu = -1, {}, {}, []
+            member.enlisted = member.paused = member.unspooled = False
+            member.accepted = ("", "")
+        self.origin_ns = time.monotonic_ns()
 
     # --- who is there ---------------------------------------------------------------------------------------------
 
@@ -179,9 +190,21 @@ class Crew:
         return member.lease_until_ns
 
     def _failed(self, greenlet: "gevent.Greenlet[[], None]") -> None:
-        """A bug of ours in the background: whoever conducts the run raises it."""
-        self.fault = greenlet.exception
+        """A bug of ours that ended a greenlet: whoever conducts the run raises it."""
+        self.fault = self.fault or greenlet.exception
         self._changed()
+
+    @contextmanager
+    def handing_over(self) -> Iterator[None]:
+        """The edge of whoever works in the background: what fails within is kept for the run to raise.
+
+        The greenlet goes on: a session of Locust's web UI has its next run heard by the same one.
+        """
+        try:
+            yield
+        except Exception as fault:  # noqa: BLE001  from a full disk to a bug of ours: none may die here unheard
+            self.fault = self.fault or fault
+            self._changed()
 
     # --- listening ------------------------------------------------------------------------------------------------
 
@@ -194,10 +217,8 @@ class Crew:
         """Take messages one by one. What fails here (a full disk) ends the run with its own error."""
         while True:
             sender, data = self._inbox.get()
-            try:
+            with self.handing_over():
                 self._take(sender, data)
-            except Exception as fault:  # noqa: BLE001  the edge of this greenlet: handed over to be raised
-                self.fault = self.fault or fault
             self._changed()
 
     def _take(self, sender: str, data: bytes) -> None:

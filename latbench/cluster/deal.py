@@ -1,6 +1,7 @@
 """Who does what in a step: slots or shards dealt to the workers, and dealt again when one is lost. Pure."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from latbench.model.frames import Slot
 from latbench.model.load import Step
@@ -74,6 +75,21 @@ class Slots:
             self._slots[number] = Slot(number, self._generation * GENERATION + number // self._endpoints, left)
 
 
+class Orphaned(NamedTuple):
+    """A shard was this worker's, who is lost. What is due from `until_ns` of the run on is its next owner's."""
+
+    until_ns: int
+    worker: str
+
+
+def lost_with(owners: Sequence[Orphaned], due_ns: int) -> str:
+    """With which of a shard's lost owners, in their order, an arrival without a record was lost.
+
+    With the last of them also what was due later, whether or not anybody was left to send it.
+    """
+    return next((owner.worker for owner in owners if due_ns < owner.until_ns), owners[-1].worker)
+
+
 class Shards:
     """The shards of an open loop."""
 
@@ -83,7 +99,7 @@ class Shards:
         senders = workers if self._cap is None else workers[: self._cap]
         dealt = shards_of(senders)
         self.owners = {shard: worker for worker, shards in dealt.items() for shard in shards}
-        self.orphans: dict[int, str] = {}
+        self.orphans: dict[int, list[Orphaned]] = {}
 
     def of(self, worker: str) -> list[int]:
         """The shards of a worker."""
@@ -93,9 +109,13 @@ class Shards:
         """How much of the cap is a worker's."""
         return None if self._cap is None else caps(self._cap, self.owners).get(worker, 0)
 
-    def lose(self, worker: str, live: Sequence[str]) -> None:
-        """Deal a lost worker's shards again; `orphans` remembers whose they were. Without anybody left, to nobody."""
-        self.orphans.update(dict.fromkeys(self.of(worker), worker))
+    def lose(self, worker: str, live: Sequence[str], until_ns: int) -> None:
+        """Deal a lost worker's shards again, from that moment on. Without anybody left, to nobody.
+
+        `orphans` remembers whose they were: a shard may lose its second owner, too.
+        """
+        for shard in self.of(worker):
+            self.orphans.setdefault(shard, []).append(Orphaned(until_ns, worker))
         if live:
             self.owners = redeal(self.owners, worker, self._senders(live))
 

@@ -26,7 +26,7 @@ from latbench.cluster.merge import Outbox
 from latbench.model.frames import Ack, Batch, Bye, Hello, Job, Lost, Unpacker, Users, decode_down, decode_up, encode
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import read_spool, remove_segments, spool_root, spools_of
-from latbench.scenario.tokens import count_tokens
+from latbench.scenario.grading import Reader
 
 UP = "latbench_up"
 DOWN = "latbench_down"
@@ -77,6 +77,7 @@ class Bridge:
         self._outbox = Outbox()
         self._unsaid: list[bytes] = []
         self._job: Job | None = None
+        self._reader: Reader | None = None
         self._salvaged: list[Path] = []
         self._last_number = 0
         self._users = 0
@@ -124,9 +125,16 @@ class Bridge:
                 self._tell_users()  # to a master that knew nobody here, and took no notice when they came
             return
         for sample in report.samples:
-            count_tokens(sample)
+            self._read(sample)
             self._log(sample)
         self._keep(report)
+
+    def _read(self, sample: Sample) -> None:
+        """Count and grade an answer: its text goes no further than here."""
+        if self._reader is None:
+            assert self._job is not None
+            self._reader = Reader(self._job.schema, self._job.prompts)
+        self._reader.read(sample)
 
     def _keep(self, batch: Batch) -> None:
         self._last_number = batch.number
@@ -146,7 +154,7 @@ class Bridge:
             except (OSError, ValueError) as fault:
                 sys.stderr.write(f"latbench worker: {fault}\n")
         for sample in samples:
-            count_tokens(sample)
+            self._read(sample)
         step = max((sample.step for sample in samples), default=0)
         self._keep(Batch(step, samples, 0, self._job.run_id, number=self._last_number + 1))
 
@@ -204,7 +212,7 @@ class Bridge:
             case Ack(number=number):
                 self._outbox.acknowledged(number)
             case Job():
-                self._job, self._outbox = order, Outbox()
+                self._job, self._outbox, self._reader = order, Outbox(), None
             case Bye(why=why) if why:
                 self._give_up(why)
             case Bye():

@@ -1,4 +1,7 @@
-"""Numbered batches put together again: each taken once, complete only without a gap."""
+"""Numbered batches put together again: each taken once, complete only without a gap. Pure."""
+
+from collections import deque
+from collections.abc import Hashable
 
 
 class Inbox:
@@ -55,3 +58,31 @@ class Outbox:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+
+class Once:
+    """What has happened of late, so that what is told twice counts once. It remembers `window_ns`, and no more.
+
+    What happened longer ago than that before the latest is not news, whether it was told before or not.
+    """
+
+    def __init__(self, window_ns: int) -> None:
+        self._window_ns = window_ns
+        self._known: set[Hashable] = set()
+        self._order: deque[tuple[int, Hashable]] = deque()
+        self._latest_ns = 0
+
+    def first(self, key: Hashable, at_ns: int) -> bool:
+        """Take note of what happened at that moment; false if it is no news."""
+        self._latest_ns = max(self._latest_ns, at_ns)
+        oldest_ns = self._latest_ns - self._window_ns
+        while self._order and self._order[0][0] <= oldest_ns:
+            self._known.discard(self._order.popleft()[1])
+        if at_ns <= oldest_ns or key in self._known:
+            return False
+        self._known.add(key)
+        self._order.append((at_ns, key))
+        return True
+
+    def __len__(self) -> int:
+        return len(self._known)

@@ -11,7 +11,6 @@ class Treasurer:
 
     def __init__(self, crew: Crew, limits: Limits) -> None:
         self._crew = crew
-        self._limits = limits
         self._treasury = Treasury(limits)
         for member in crew.live():
             self._treasury.join(member.id)
@@ -32,11 +31,7 @@ class Treasurer:
         """Why nothing more can be sent; empty while something can."""
         if not self._treasury.exhausted:
             return ""
-        spent, limits = self._treasury.spent(), self._limits
-        parts = [] if limits.requests is None else [f"{spent.requests} of {limits.requests} requests"]
-        parts += [] if limits.tokens is None else [f"{spent.tokens} of {limits.tokens} tokens"]
-        parts += [] if limits.nano_usd is None else [f"{spent.nano_usd / 1e9:.4f} of {limits.nano_usd / 1e9:.4f} USD"]
-        return f"used up before the plan was done: {', '.join(parts)}; the next request could exceed it"
+        return f"used up before the plan was done: {self._treasury.words()}; the next request could exceed it"
 
     def _send(self, orders: list[Order]) -> None:
         for worker, order in orders:

@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.cluster.deal import Shards, Slots
+from latbench.cluster.deal import Orphaned, Shards, Slots, lost_with
 from latbench.model.frames import Slot
 from latbench.model.load import Closed, Poisson, Step
 from latbench.plan.partition import ELASTIC_SLOTS, GENERATION, SHARDS, gaps
@@ -192,13 +192,14 @@ def test_whoever_is_lost_every_shard_has_one_live_owner(
     workers: list[str], cap: int | None, deaths: int, chance: random.Random
 ) -> None:
     deal, live = Shards(poisson(cap), workers), list(workers)
-    orphans: dict[int, str] = {}
+    orphans: dict[int, list[Orphaned]] = {}
     for death in range(min(deaths, len(workers) - 1) + 1):
         if death:
             lost = live.pop(chance.randrange(len(live)))
             before = dict(deal.owners)
-            orphans |= dict.fromkeys(deal.of(lost), lost)
-            deal.lose(lost, live)
+            for shard in deal.of(lost):
+                orphans.setdefault(shard, []).append(Orphaned(death * 100, lost))
+            deal.lose(lost, live, death * 100)
             assert all(deal.owners[shard] == owner for shard, owner in before.items() if owner != lost)
             assert deal.of(lost) == []
         dealt = [shard for worker in live for shard in deal.of(worker)]
@@ -222,14 +223,38 @@ def test_a_small_cap_is_not_torn_to_pieces() -> None:
     deal = Shards(poisson(2), ["a", "b", "c", "d"])
     assert [len(deal.of(worker)) for worker in "abcd"] == [32, 32, 0, 0]
     assert [deal.cap(worker) for worker in "abcd"] == [1, 1, 0, 0]
-    deal.lose("a", ["b", "c", "d"])
+    deal.lose("a", ["b", "c", "d"], 0)
     assert [len(deal.of(worker)) for worker in "abcd"] == [0, 32, 32, 0]
     assert [deal.cap(worker) for worker in "abcd"] == [0, 1, 1, 0]
 
 
 def test_shards_that_nobody_can_take_are_remembered() -> None:
     deal = Shards(poisson(), ["a", "b"])
-    deal.lose("a", ["b"])
-    deal.lose("b", [])
+    deal.lose("a", ["b"], 5)
+    deal.lose("b", [], 9)
     assert set(deal.orphans) == set(range(SHARDS))
-    assert deal.orphans[1] == "b"
+    assert deal.orphans[1] == [Orphaned(9, "b")]
+    assert deal.orphans[0] == [Orphaned(5, "a"), Orphaned(9, "b")]
+
+
+@given(WORKERS, st.integers(1, 9), CHANCE)
+def test_an_arrival_was_lost_with_whoever_had_its_shard_when_it_was_due(
+    workers: list[str], deaths: int, chance: random.Random
+) -> None:
+    """Against a log of all owners: also the arrivals that the first had, of a shard whose second owner is lost, too."""
+    deal, live = Shards(poisson(), workers), list(workers)
+    owners = [dict(deal.owners)]
+    for death in range(1, min(deaths, len(workers)) + 1):
+        lost = live.pop(chance.randrange(len(live)))
+        deal.lose(lost, live, death * 100)
+        owners.append(dict(deal.owners))
+    for shard, history in deal.orphans.items():
+        for when, owned in enumerate(owners):
+            if owned[shard] not in live:
+                assert lost_with(history, when * 100) == lost_with(history, when * 100 + 99) == owned[shard]
+        assert lost_with(history, 10**9) == history[-1].worker
+
+
+def test_what_the_first_of_two_lost_owners_took_along_is_its_own() -> None:
+    history = [Orphaned(100, "a"), Orphaned(250, "b")]
+    assert [lost_with(history, due_ns) for due_ns in (0, 99, 100, 249, 250, 9999)] == ["a", "a", "b", "b", "b", "b"]

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.cluster.merge import Inbox, Outbox
+from latbench.cluster.merge import Inbox, Once, Outbox
 
 
 @given(st.integers(1, 40), st.integers(0, 40), st.randoms(use_true_random=False))
@@ -119,3 +119,25 @@ def test_a_link_that_loses_a_third_both_ways_still_delivers_all_once(seed: int) 
             carry(data)
     assert sorted(taken) == list(range(1, 21))
     assert inbox.complete(0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 60)), max_size=60), st.integers(1, 20))
+def test_what_is_told_twice_is_news_once(told: list[tuple[int, int]], window_ns: int) -> None:
+    """Something happens at one moment; it is told once or more, in any order."""
+    once = Once(window_ns)
+    news: set[tuple[int, int]] = set()
+    latest_ns = 0
+    for key in told:
+        at_ns = key[1]
+        latest_ns = max(latest_ns, at_ns)
+        assert once.first(key, at_ns) == (key not in news and at_ns > latest_ns - window_ns)
+        news.add(key)
+
+
+def test_what_is_long_past_is_forgotten_and_no_news_either() -> None:
+    once = Once(10)
+    assert all(once.first(f"at {at_ns}", at_ns) for at_ns in range(1, 10_000))
+    assert len(once) == 10, "it does not grow with the run"
+    assert not once.first("late", 9_989)
+    assert once.first("in time", 9_990)
+    assert not once.first("in time", 9_990)

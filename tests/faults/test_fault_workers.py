@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from faults_kit import LEASE_NS, MARGIN_NS, SLOTS, Books, S, Stage, kill, lost_worker, wait_until_ns
+from faults_kit import LEASE_NS, MARGIN_NS, SLOTS, Books, S, Scene, Stage, kill, lost_worker, wait_until_ns
 from harness import free_port, wait_until
 
 pytestmark = pytest.mark.timeout(110)
@@ -20,6 +20,17 @@ def _taken_over(books: Books, shape: str, dead: str, from_ns: int, to_ns: int) -
     assert {row.worker for row in due} == books.workers - {dead}
     if shape == "closed":
         assert {row.slot for row in due} == set(range(SLOTS))
+
+
+def _gave_up(scene: Scene, shape: str, until_ns: int) -> None:
+    """The run of 40 s ended before its time: nothing was sent after that moment, and all of it is known."""
+    summary = scene.ended_invalid()
+    assert summary["run"]["state"] == "partial"
+    books = scene.books()
+    books.all_accounted_for()
+    assert max(books.arrived) < until_ns
+    if shape == "open":
+        books.plan_is_whole(40, to_its_end=False)
 
 
 @pytest.mark.parametrize("who", ["worker", pytest.param("engine", marks=LONG)])
@@ -84,13 +95,7 @@ def test_the_only_worker_is_killed(stage: Stage, shape: str, kind: str) -> None:
         scene.cli.start("worker", "--master", listen, env={"LATBENCH_SPOOL": str(scene.spools)})
     scene.loaded()
     killed_ns = kill(scene.engines()[0] if kind == "local" else scene.workers()[0])
-    summary = scene.ended_invalid()
-    assert summary["run"]["state"] == "partial"
-    books = scene.books()
-    books.all_accounted_for()
-    assert max(books.arrived) < killed_ns + MARGIN_NS
-    if shape == "open":
-        books.plan_is_whole(40, to_its_end=False)
+    _gave_up(scene, shape, killed_ns + MARGIN_NS)
 
 
 @pytest.mark.long
@@ -100,13 +105,7 @@ def test_on_worker_loss_abort(stage: Stage, shape: str) -> None:
     scene.start(shape, 40, "--on-worker-loss", "abort")
     scene.loaded(workers=3)
     killed_ns = kill(scene.workers()[0])
-    summary = scene.ended_invalid()
-    assert summary["run"]["state"] == "partial"
-    books = scene.books()
-    books.all_accounted_for()
-    assert max(books.arrived) < killed_ns + 3 * S, "the others were stopped"
-    if shape == "open":
-        books.plan_is_whole(40, to_its_end=False)
+    _gave_up(scene, shape, killed_ns + 3 * S)
 
 
 @pytest.mark.long

@@ -1,0 +1,131 @@
+"""Parts of the coordinator by themselves: the order to stop, the last answer of a step, and whose losses are whose.
+
+Locust patches the standard library: each script runs in a process of its own.
+"""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+PARTS = """
+import json, sys
+
+import numpy as np
+from gevent.event import Event
+from locust.env import Environment
+
+from latbench.cluster.account import Account
+from latbench.cluster.crew import Crew, Member
+from latbench.cluster.deal import Orphaned
+from latbench.cluster.dealer import Dealer
+from latbench.cluster.handshake import MasterSide
+from latbench.cluster.run_state import RunState
+from latbench.cluster.watch import Watch
+from latbench.model.frames import Batch, Cancel, Drain, Job
+from latbench.model.load import Poisson, Step
+from latbench.model.request import Endpoint, Prompt, Timeouts
+from latbench.model.sample import Sample
+
+class Sink:
+    # Keeps what it is given.
+    def __init__(self):
+        self.kept, self.notes = [], []
+    def step_begins(self, step): ...
+    def step_over(self, step, planned, lost): ...
+    def samples(self, samples): self.kept += samples
+    def recorded(self, endpoint, step): return np.empty(0, dtype=np.int64)
+    def note(self, code, severity, message): self.notes.append(code)
+
+runner = Environment(user_classes=[]).create_local_runner()
+changed = Event()
+crew = Crew(runner, None, lambda member, report: None, changed.set)
+state, sink = RunState(crew, changed), Sink()
+endpoint = Endpoint(name="e", provider="p", api="openai-chat", base_url="http://127.0.0.1:9/v1", model="m")
+prompt = Prompt(id="p", task="chat", language="en", messages=(), tokens=1, sha256="")
+job = Job(
+    run_id="run", worker="", version="1", scenario_sha256="", origin_ns=0, seed=7, endpoints=[endpoint],
+    prompts=[prompt], weights={"chat": 1.0}, max_tokens=8, cold=False, timeouts=Timeouts(1, 1, 1, 1), drain_ns=10**9,
+)
+state.restart(job, sink)
+
+def work(given):
+SCRIPT
+
+print(json.dumps(work(json.loads(sys.argv[1]))))
+crew.close()
+runner.quit()
+"""
+
+STOP = """
+    said = []
+    for word in given:
+        changed.clear()
+        state.halt(Cancel() if word == "cancel" else Drain())
+        said.append([type(state.stop).__name__, state.stopped_ns, changed.is_set()])
+    return said
+"""
+
+LAST_ANSWER = """
+    watch = Watch(state, Dealer(state))
+    watch.restart(abort_on_errors=True)
+    member = Member("w", MasterSide(None, "w"), enlisted=True)
+    state.step_index, said = 1, []
+    for number, (step, seq, done_ns) in enumerate(given, 1):
+        sample = Sample(
+            endpoint="e", step=step, seq=seq, prompt_id="p", phase="measure", outcome="ok", done_ns=done_ns
+        )
+        watch.batch(member, Batch(step, [sample], 0, run_id="run", number=number))
+        said.append(state.last_done_ns)
+    return said
+"""
+
+LOSSES = """
+    account = Account(job, sink, 0, Step(Poisson(50.0), duration_ns=4 * 10**9))
+    account.open(10**9)
+    history = [Orphaned(*one) for one in given]
+    account.close([], {}, None, 0, 9 * 10**9, {shard: history for shard in range(64)})
+    return [[sample.due_ns, sample.worker, sample.outcome] for sample in sink.kept], sink.notes
+"""
+
+
+def does(script: str, given: object) -> Any:
+    """What a script says, in a process of its own."""
+    command = [sys.executable, "-c", PARTS.replace("SCRIPT", script.strip("\n")), json.dumps(given)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("orders", "stands"),
+    [
+        (["drain", "cancel", "drain"], ["Drain", "Cancel", "Cancel"]),
+        (["cancel", "drain", "cancel"], ["Cancel", "Cancel", "Cancel"]),
+    ],
+)
+def test_an_order_never_gets_weaker(orders: list[str], stands: list[str]) -> None:
+    """A drain that the budget or a lost worker brings about takes no cancellation back."""
+    said = does(STOP, orders)
+    assert [order for order, _, _ in said] == stands
+    assert len({since_ns for _, since_ns, _ in said}) == 1, "the load ended with the first of them"
+    assert all(woken for _, _, woken in said)
+
+
+def test_an_answer_of_another_step_is_not_the_last_of_this_one() -> None:
+    """One that was given up in the step before is back, and brings what was answered meanwhile."""
+    assert does(LAST_ANSWER, [(1, 0, 50), (0, 3, 90), (1, 1, 40), (1, 1, 40), (1, 2, 60)]) == [50, 50, 50, 50, 60]
+
+
+def test_what_was_lost_is_put_down_to_whoever_had_it() -> None:
+    """Shards that lost their first owner after 1.5 s of the step, and their second after 3."""
+    lost, notes = does(LOSSES, [(2_500_000_000, "a"), (4_000_000_000, "b")])
+    assert notes == []
+    assert {outcome for _, _, outcome in lost} == {"lost"}
+    first = [worker for due_ns, worker, _ in lost if due_ns < 2_500_000_000]
+    second = [worker for due_ns, worker, _ in lost if due_ns >= 2_500_000_000]
+    assert len(first) > 20
+    assert len(second) > 20
+    assert (set(first), set(second)) == ({"a"}, {"b"})
