@@ -3,11 +3,16 @@
 All of it is hostile: a count may be negative or larger than what stores it, a name may be an object, a word endless.
 """
 
+from typing import Any, TypeVar
+
 import msgspec
 
 from latbench.model.answer import Answer, Refusal
+from latbench.model.errors import DecodeError
 from latbench.model.sample import Outcome
-from latbench.providers.refusals import capped
+from latbench.providers.refusals import MAX_TEXT_CHARS, capped
+
+T = TypeVar("T")
 
 ID_CHARS = 200
 """How much of a name or an unknown word is kept."""
@@ -26,6 +31,7 @@ FINISH_REASONS = {
     "max_tokens": "length",
     "max_output_tokens": "length",
     "model_context_window_exceeded": "length",
+    "model_length": "length",  # Mistral, by the source of its SDK
     "tool_call": "tool",
     "tool_calls": "tool",
     "tool_use": "tool",
@@ -37,17 +43,33 @@ FINISH_REASONS = {
     "prohibited_content": "filter",
     "blocklist": "filter",
     "spii": "filter",
+    "guardrail_intervened": "filter",  # Bedrock, and the next
+    "content_filtered": "filter",
     "error": "error",
     "timeout": "error",
     "other": "error",
     "abort": "error",  # vLLM, SGLang: the server gave the request up
     "insufficient_system_resource": "error",  # DeepSeek
+    "malformed_model_output": "error",  # Bedrock, and the next
+    "malformed_tool_use": "error",
 }
 """The finish reasons of all APIs, in lower case, and what each is in our one vocabulary."""
 
 
+ANY: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder()
+"""Reads whole what `Wire` would skip: what is skipped is not checked either, and may yet be no JSON."""
+
+
 class Wire(msgspec.Struct, gc=False):
     """What comes off the wire cannot hold cycles; the collector need not look at it."""
+
+
+def parse(decoder: "msgspec.json.Decoder[T]", payload: bytes, expected: str) -> T:
+    """`payload` as what `decoder` reads. Raises DecodeError, which says what was `expected`, for anything else."""
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"not {expected} ({str(error)[:MAX_TEXT_CHARS]}): {excerpt(payload)}") from error
 
 
 def finish_reason(word: str) -> str:
@@ -56,8 +78,10 @@ def finish_reason(word: str) -> str:
 
 
 def finish(word: str, answer: Answer) -> None:
-    """The answer has ended for the reason that the API calls `word`, which may be that it failed."""
-    answer.complete = True
+    """The answer ends for the reason that the API calls `word`, which may be that it failed.
+
+    Whether that is also the sign of completion is for the dialect to say.
+    """
     reason = finish_reason(word)
     if reason == "error":
         refuse(Refusal(Outcome.STREAM_ERROR.value, message=capped(f"the finish reason is {word}")), answer)
@@ -85,3 +109,14 @@ def refuse(refusal: Refusal, answer: Answer) -> None:
 def excerpt(payload: bytes) -> str:
     """The beginning of bytes that are not the protocol, for the message that says so."""
     return repr(payload[:_EXCERPT_BYTES])
+
+
+def json_text(value: object) -> str:
+    """A decoded value as JSON again: the arguments of a tool call, which some APIs send as an object.
+
+    Raises DecodeError for what is nested too deeply: it may just have been decoded, with a few calls less in progress.
+    """
+    try:
+        return msgspec.json.encode(value).decode()
+    except RecursionError as error:
+        raise DecodeError("a JSON value that is nested too deeply") from error

@@ -14,12 +14,13 @@ from typing import Any
 
 import msgspec
 
-from latbench.model.answer import Answer, Usage
+from latbench.model.answer import Answer
 from latbench.model.errors import DecodeError
 from latbench.model.request import Ask, Endpoint, HttpRequest
 from latbench.providers.base import SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
-from latbench.providers.fields import Wire, count, excerpt, finish, identity, refuse
-from latbench.providers.refusals import MAX_TEXT_CHARS, refusal_of_event, refusal_of_status
+from latbench.providers.fields import ANY, Wire, excerpt, finish, identity, json_text, parse, refuse
+from latbench.providers.openai_usage import OpenAIUsage, add_usage
+from latbench.providers.refusals import refusal_of_event, refusal_of_status
 from latbench.wire.sse import SseFramer
 
 _CALLS_PER_CHOICE = 10_000  # keeps tool call 0 of one choice apart from tool call 0 of the next
@@ -65,25 +66,8 @@ class _Choice(Wire):
     error: Any = None
 
 
-class _InputDetails(Wire):
-    cached_tokens: int | None = None
-
-
-class _OutputDetails(Wire):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(Wire):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
-    prompt_cache_hit_tokens: int | None = None  # DeepSeek
-    reasoning_tokens: int | None = None  # SGLang
-
-
 class _Groq(Wire):
-    usage: _Usage | None = None
+    usage: OpenAIUsage | None = None
 
 
 class _Chunk(Wire):
@@ -92,7 +76,7 @@ class _Chunk(Wire):
     model: Any = None
     system_fingerprint: Any = None
     choices: list[_Choice] | msgspec.UnsetType | None = msgspec.UNSET
-    usage: _Usage | msgspec.UnsetType | None = msgspec.UNSET
+    usage: OpenAIUsage | msgspec.UnsetType | None = msgspec.UNSET
     error: Any = None
     x_groq: _Groq | None = None
 
@@ -137,7 +121,7 @@ def decode(payload: bytes, at_ns: int, answer: Answer) -> None:
     if payload.startswith(b"[DONE]"):
         answer.complete = True
         return
-    chunk = _parse(payload)
+    chunk = parse(_CHUNK, payload, "a chat completion")
     if chunk.choices is msgspec.UNSET and chunk.usage is msgspec.UNSET and not _is_known(chunk):
         raise DecodeError(f"not a chunk of a chat completion: {excerpt(payload)}")
     _add_error(chunk, payload, answer)
@@ -154,7 +138,7 @@ def decode_plain(body: bytes, at_ns: int, answer: Answer) -> None:
 
     Raises DecodeError for a body that is neither an answer nor an error.
     """
-    chunk = _parse(body)
+    chunk = parse(_CHUNK, body, "a chat completion")
     _add_error(chunk, body, answer)
     for choice in chunk.choices or ():
         _add_choice(choice, choice.message, at_ns, answer)
@@ -166,14 +150,6 @@ def decode_plain(body: bytes, at_ns: int, answer: Answer) -> None:
         raise DecodeError(f"not a chat completion: {excerpt(body)}")
 
 
-def _parse(payload: bytes) -> _Chunk:
-    try:
-        return _CHUNK.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = str(error)[:MAX_TEXT_CHARS]
-        raise DecodeError(f"not a chat completion ({reason}): {excerpt(payload)}") from error
-
-
 def _is_known(chunk: _Chunk) -> bool:
     return bool(chunk.error) or chunk.x_groq is not None or chunk.object in ("chat.completion.chunk", "error")
 
@@ -182,7 +158,7 @@ def _add_error(chunk: _Chunk, payload: bytes, answer: Answer) -> None:
     if chunk.error:
         refuse(refusal_of_event(chunk.error), answer)
     elif chunk.object == "error":  # older vLLM, Mistral: the error is the object itself
-        refuse(refusal_of_event(msgspec.json.decode(payload)), answer)
+        refuse(refusal_of_event(parse(ANY, payload, "a chat completion")), answer)
 
 
 def _add_choice(choice: _Choice, delta: _Delta | None, at_ns: int, answer: Answer) -> None:
@@ -191,6 +167,7 @@ def _add_choice(choice: _Choice, delta: _Delta | None, at_ns: int, answer: Answe
     if choice.error:
         refuse(refusal_of_event(choice.error), answer)
     if choice.finish_reason:
+        answer.complete = True
         finish(choice.finish_reason, answer)
 
 
@@ -226,7 +203,7 @@ def _add_call(index: int, function: _Function | None, at_ns: int, answer: Answer
     if function is not None:
         arguments = function.arguments or ""
         if isinstance(arguments, dict):
-            arguments = msgspec.json.encode(arguments).decode()
+            arguments = json_text(arguments)
         answer.add_tool_call(index, function.name or "", arguments, at_ns)
 
 
@@ -236,23 +213,9 @@ def _add_rest(chunk: _Chunk, answer: Answer) -> None:
     answer.model = answer.model or identity(chunk.model)
     answer.fingerprint = answer.fingerprint or identity(chunk.system_fingerprint)
     if chunk.x_groq is not None and chunk.x_groq.usage is not None:
-        _add_usage(chunk.x_groq.usage, answer)
-    if isinstance(chunk.usage, _Usage):
-        _add_usage(chunk.usage, answer)
-
-
-def _add_usage(usage: _Usage, answer: Answer) -> None:
-    """Counts are cumulative where they are repeated: the last one given stands, field by field."""
-    total = answer.usage = answer.usage or Usage()
-    cached, reasoning = usage.prompt_cache_hit_tokens, usage.reasoning_tokens
-    if usage.prompt_tokens_details is not None and usage.prompt_tokens_details.cached_tokens is not None:
-        cached = usage.prompt_tokens_details.cached_tokens
-    if usage.completion_tokens_details is not None and usage.completion_tokens_details.reasoning_tokens is not None:
-        reasoning = usage.completion_tokens_details.reasoning_tokens
-    total.input = count(usage.prompt_tokens, total.input)
-    total.output = count(usage.completion_tokens, total.output)
-    total.reasoning = count(reasoning, total.reasoning)
-    total.cached = count(cached, total.cached)
+        add_usage(chunk.x_groq.usage, answer)
+    if isinstance(chunk.usage, OpenAIUsage):
+        add_usage(chunk.usage, answer)
 
 
 DIALECT = Dialect(

@@ -105,6 +105,19 @@ def test_the_name_of_the_limit(model: str, field: str, expected: str) -> None:
     assert sent[expected] == 64
 
 
+def test_a_schema_is_enforced_as_a_format_or_as_a_tool() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    sent = json.loads(DIALECT.build(endpoint(), Ask(MESSAGES, 64, "json_schema", schema)).body)
+    wanted = {"name": "answer", "schema": schema, "strict": True}
+    assert sent["response_format"] == {"type": "json_schema", "json_schema": wanted}
+    assert "tools" not in sent
+    sent = json.loads(DIALECT.build(endpoint(), Ask(MESSAGES, 64, "tool", schema)).body)
+    function = {"name": "answer", "description": "Give the answer.", "parameters": schema, "strict": True}
+    assert sent["tools"] == [{"type": "function", "function": function}]
+    assert sent["tool_choice"] == {"type": "function", "function": {"name": "answer"}}
+    assert "response_format" not in sent
+
+
 def test_the_key_goes_into_one_header() -> None:
     assert DIALECT.auth("sk-1") == {"authorization": "Bearer sk-1"}
 
@@ -260,9 +273,11 @@ def test_chunks_that_carry_nothing(event: dict[str, Any]) -> None:
         {"choices": [{"finish_reason": 1}]},
         {"usage": {"prompt_tokens": "9"}},
         {"object": "ping"},
+        b'{"object":"error","message":"a","more":1e999}',
+        b'{"object":"error","message":"a","more":"\xff"}',
     ],
 )
-def test_wrong_types_are_refused(event: dict[str, Any]) -> None:
+def test_wrong_types_are_refused(event: object) -> None:
     with pytest.raises(DecodeError, match=r"not a (chunk of a )?chat completion"):
         decoded(event)
 
