@@ -7,7 +7,6 @@ conservation then does not hold. Nothing here deletes; the reports are there bef
 a recovery that is killed can be started again.
 """
 
-import socket
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,13 +17,12 @@ import msgspec
 import numpy as np
 
 from latbench.model.errors import ExitCode, UserError
-from latbench.model.lifeline import process_started
 from latbench.model.run import RunRecord
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import being_written, read_spool, segments, spools_of
 from latbench.plan.partition import gaps
-from latbench.results import summary_of, write_reports
-from latbench.scenario.tokens import count_tokens
+from latbench.results import last_moment, running_process, summary_of, write_reports
+from latbench.scenario.grading import DEFAULT_SCHEMA, Reader
 from latbench.store.manifest import RunDirectory
 from latbench.store.sqlite import Store
 
@@ -44,14 +42,6 @@ class Recovered(msgspec.Struct):
     left: list[str]
 
 
-def running_process(record: RunRecord) -> int | None:
-    """The process of this machine in which the run is still going on, if there is one."""
-    pid, started = record.host.get("pid", ""), record.host.get("pid_started")
-    if record.state != "running" or record.host.get("name") != socket.gethostname() or not pid.isdecimal():
-        return None
-    return int(pid) if started is not None and process_started(int(pid)) == started else None
-
-
 def recover(store: Store, record: RunRecord, folders: Sequence[Path]) -> Recovered:
     """Merge the run's spools, in `folders` or in folders of the run's id in them, and bring the run to an end.
 
@@ -61,7 +51,8 @@ def recover(store: Store, record: RunRecord, folders: Sequence[Path]) -> Recover
     pid = running_process(record)
     if pid is not None:
         raise UserError(f"run {record.id} is still running (process {pid}); it writes its report when it ends")
-    merging = _Merging(store, record.id)
+    schema = record.scenario.get("output", {}).get("schema", DEFAULT_SCHEMA)
+    merging = _Merging(store, record.id, Reader(schema, ()))
     for path in {path: None for folder in folders for path in (*segments(folder), *spools_of(folder, record.id))}:
         merging.add(path)
     changed = record.state == "running" or merging.changed > 0
@@ -80,9 +71,10 @@ def recover(store: Store, record: RunRecord, folders: Sequence[Path]) -> Recover
 class _Merging:
     """Spools on their way into the store. `names` are the segments that had something of this run."""
 
-    def __init__(self, store: Store, run_id: str) -> None:
+    def __init__(self, store: Store, run_id: str, reader: Reader) -> None:
         self._store = store
         self._run_id = run_id
+        self._reader = reader
         self.changed = 0
         self.names: set[str] = set()
         self.merged: list[Path] = []
@@ -99,7 +91,7 @@ class _Merging:
             self.names.add(path.name)
             for sample in samples:
                 sample.worker = sample.worker or header.worker
-                count_tokens(sample)
+                self._reader.read(sample)
                 found.append(sample)
             if ended:
                 self.merged.append(path)
@@ -121,8 +113,7 @@ class _Rows:
         for sample in store.samples(record.id):
             self.counts[f"{sample.endpoint}/{sample.phase}"] += 1
             self.lost += sample.outcome == Outcome.LOST
-            seen = max(sample.due_ns, sample.sent_ns or 0, sample.done_ns or 0)
-            self.seen_ns[sample.step] = max(self.seen_ns.get(sample.step, 0), seen)
+            self.seen_ns[sample.step] = max(self.seen_ns.get(sample.step, 0), last_moment(sample))
             seqs.setdefault((sample.endpoint, sample.step), array("q")).append(sample.seq)
         loads = {step.index: step.load for step in record.steps}
         self.missing: Counter[str] = Counter()  # by endpoint: requests that were begun and have no row
@@ -158,9 +149,10 @@ def _plan(record: RunRecord, planned: Mapping[str, int]) -> None:
 
 
 def _note(lost: int, spools: int) -> dict[str, Any]:
-    came = f"the run's master died; recovered from the store and {spools} spool{'s' * (spools != 1)}"
-    advice = f"{came}; {lost} requests lost; what a machine whose spools are missing began last is not known"
-    return {"code": _CODE, "severity": "suspect", "value": lost, "limit": None, "advice": advice}
+    came = f"the run was killed; recovered from the store and {spools} spool{'s' * (spools != 1)}"
+    fate = f"what became of {lost} requests is not known (outcome `lost`)" if lost else "no request is lost"
+    advice = f"{came}; {fate}; what a machine whose spools are missing began last is not known"
+    return {"code": _CODE, "severity": "suspect", "value": None, "limit": None, "advice": advice}
 
 
 def _conclude(store: Store, record: RunRecord) -> dict[str, Any]:

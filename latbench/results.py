@@ -1,12 +1,21 @@
-"""From the store to the summary: what `run` does at its end and `report` at any time after. Imports no Locust."""
+"""From the store to the summary: what `run` does at its end and `report` at any time after. Imports no Locust.
 
+Of a run without an end only what was saved is known, up to the last moment that a sample tells of: its window ends
+there, not where it was planned to end. Whether it is still going on can be told on the machine that it was started on.
+"""
+
+import socket
 from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
+import msgspec
+
 from latbench.analysis.groups import PromptInfo
 from latbench.analysis.summary import summarise
+from latbench.model.lifeline import process_started
 from latbench.model.run import RunRecord
+from latbench.model.sample import Sample
 from latbench.report import json as json_report
 from latbench.report import markdown
 from latbench.store.manifest import REPORT, SUMMARY, RunDirectory
@@ -23,7 +32,57 @@ def prompts_of(store: Store, record: RunRecord) -> dict[str, PromptInfo]:
 
 def summary_of(store: Store, record: RunRecord) -> dict[str, Any]:
     """The summary of a stored run, made from its samples."""
+    if record.state == "running":
+        record = _so_far(store, record)
     return summarise(record, store.samples(record.id), prompts_of(store, record))
+
+
+def running_process(record: RunRecord) -> int | None:
+    """The process of this machine in which the run is still going on, if there is one."""
+    pid, started = record.host.get("pid", ""), record.host.get("pid_started")
+    if record.state != "running" or not started_here(record) or not pid.isdecimal():
+        return None
+    return int(pid) if started is not None and process_started(int(pid)) == started else None
+
+
+def started_here(record: RunRecord) -> bool:
+    """Whether the run was started on this machine: of another one's processes nothing is known here."""
+    return record.host.get("name") == socket.gethostname()
+
+
+def killed(record: RunRecord) -> bool | None:
+    """Whether the run's process is gone and has not brought it to an end. None where that cannot be seen from here."""
+    if record.state != "running":
+        return False
+    return running_process(record) is None if started_here(record) else None
+
+
+def last_moment(sample: Sample) -> int:
+    """The last moment that a sample tells of, on the run's clock."""
+    return max(sample.due_ns, sample.sent_ns or 0, sample.done_ns or 0)
+
+
+def _so_far(store: Store, record: RunRecord) -> RunRecord:
+    """A run without an end as it is known: with a note that says so, its last step up to what was seen last."""
+    fate = killed(record)
+    if fate is False:
+        said = (
+            f"the run is still going on (process {running_process(record)}); the figures are of what was saved so far"
+        )
+    else:
+        since = (
+            f"it was started on {record.host.get('name', 'another machine')}; if it is not going on there any more"
+            if fate is None
+            else "its process is gone and the figures are of what was saved; to recover what is missing and end it"
+        )
+        said = f"the run never ended: {since}: latbench runs recover {record.id}"
+    note = {"code": "unfinished", "severity": "suspect", "advice": said}
+    steps = list(record.steps)
+    for step in steps[-1:]:
+        seen_ns = max((last_moment(one) for one in store.samples(record.id) if one.step == step.index), default=0)
+        until_ns = max(step.measure_from_ns, min(step.measure_to_ns, seen_ns))
+        steps[-1] = msgspec.structs.replace(step, measure_to_ns=until_ns)
+    return msgspec.structs.replace(record, steps=steps, notes=[*record.notes, note])
 
 
 def write_reports(directory: RunDirectory, summary: Mapping[str, Any]) -> None:

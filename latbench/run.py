@@ -34,9 +34,9 @@ from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import being_written, read_spool, remove_segments, spool_root, spools_of
 from latbench.plan.budget import Limits
 from latbench.results import summary_of, write_reports
+from latbench.scenario.grading import Reader
 from latbench.scenario.loader import Loaded
 from latbench.scenario.prompts import PromptSet
-from latbench.scenario.tokens import count_tokens
 from latbench.store.errors import StoreError
 from latbench.store.manifest import SCENARIO, RunDirectory
 from latbench.store.sqlite import Store
@@ -95,6 +95,7 @@ class Session:
         self._say = say
         self.record = _record(plan)
         self.recorder = Recorder()
+        self._reader = Reader(plan.loaded.schema(), plan.prompts.prompts)
         self.directory: RunDirectory | None = None
         self.coordinator: Coordinator | None = None
         self.interrupted = False
@@ -147,7 +148,7 @@ class Session:
                 continue  # `runs recover` will say so
         for sample in found:
             sample.worker = worker
-            count_tokens(sample)
+            self._reader.read(sample)
         self.samples(found)
         remove_segments(read)
         return over
@@ -224,6 +225,9 @@ class Session:
             drain_ns=loaded.drain_ns,
             budgeted=loaded.budget() is not None,
             prices=loaded.prices(),
+            modes=tuple(loaded.scenario.output.mode),
+            schema=loaded.schema(),
+            respect=loaded.scenario.rate_limits == "respect",
         )
 
     def interrupt(self) -> None:
@@ -345,6 +349,8 @@ def _record(plan: Plan) -> RunRecord:
         endpoints={e.name: {"provider": e.provider, "api": e.api, "model": e.model} for e in plan.endpoints},
         slo=plan.loaded.slo(),
         prices=plan.loaded.prices(),
+        promised=plan.loaded.promised(),
+        demand=plan.loaded.demand(),
         lead=list(scenario.lead),
         version=__version__,
         host={
@@ -361,8 +367,8 @@ def _record(plan: Plan) -> RunRecord:
 
 
 def _sendable(prompt: Prompt) -> Prompt:
-    """A prompt without what only grading and reports read."""
-    return msgspec.structs.replace(prompt, extra={}, expect=None)
+    """A prompt without what only reports read."""
+    return msgspec.structs.replace(prompt, extra={})
 
 
 def _git_commit() -> str | None:

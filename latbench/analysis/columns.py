@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from latbench.analysis.attempts import Reported, Tries, together
+from latbench.analysis.limits import Attempts
+from latbench.analysis.words import OUTCOMES
 from latbench.metrics.catalogue import METRICS
 from latbench.metrics.histogram import Histogram
 from latbench.model.sample import Outcome, Sample, decode_gaps
 
-OUTCOMES: tuple[str, ...] = tuple(outcome.value for outcome in Outcome)
-OK = OUTCOMES.index(Outcome.OK)
-RATE_LIMITED = OUTCOMES.index(Outcome.RATE_LIMITED)
 UNKNOWN_GROUP = 0
 """The group of prompts that the run knows nothing about."""
 
@@ -31,6 +31,7 @@ Error = tuple[str, int | None, str]
 
 MESSAGE_CHARS = 160
 MAX_ERRORS = 1000
+_MOST_KEYS = 127
 _NAN = float("nan")
 _OURS = (Outcome.CANCELLED, Outcome.DROPPED, Outcome.LOST)  # no endpoint said anything: they are only counted
 _NUMBERS = {name: number for number, name in enumerate(OUTCOMES)}
@@ -107,7 +108,8 @@ class _Gaps:
 class Columns:
     """One row for each sample. Codes are numbers into `OUTCOMES` or the `Names` of the same word.
 
-    `late_ns` is sent - due in open loops. `metrics` has values for `ok` rows only, of either phase.
+    `late_ns` is sent - due in open loops. `metrics` has values for `ok` rows only, of either phase. `valid` and `met`
+    are -1 where nobody asked.
     """
 
     endpoint: np.ndarray
@@ -122,7 +124,12 @@ class Columns:
     source: np.ndarray
     empty: np.ndarray
     reconnects: np.ndarray
+    key: np.ndarray
+    mode: np.ndarray
+    valid: np.ndarray
+    met: np.ndarray
     due_ns: np.ndarray
+    sent_ns: np.ndarray
     late_ns: np.ndarray
     done_ns: np.ndarray
     wait_ns: np.ndarray
@@ -133,6 +140,9 @@ class Columns:
     kinds: Names
     models: Names
     sources: Names
+    modes: Names
+    tries: Tries
+    reported: Reported
     gaps: dict[tuple[int, int, int], _Gaps]
     turn_gaps: dict[tuple[int, int, int], _Gaps]
     errors: dict[tuple[int, int], Counter[Error]]
@@ -140,6 +150,12 @@ class Columns:
     def pooled_gaps(self, endpoint: int, step: int, groups: Iterable[int]) -> Histogram:
         """The chunk gaps of an endpoint in a step, for some groups of prompts."""
         return _pooled(self.gaps, endpoint, step, groups)
+
+    def attempts(self, rows: np.ndarray) -> Attempts:
+        """Every attempt of some samples."""
+        last = {name: getattr(self, name) for name in ("sent_ns", "outcome", "kind", "key")}
+        last["asked_ns"] = self.wait_ns
+        return together(rows, last, self.tokens, self.tries, self.reported, self.kinds.names)
 
     def gaps_of_turn(self, endpoint: int, step: int, turn: int) -> Histogram:
         """The chunk gaps of an endpoint in a step of sessions, in one of their turns."""
@@ -157,10 +173,10 @@ def _pooled(gaps: Mapping[tuple[int, int, int], _Gaps], endpoint: int, step: int
 
 _TYPES: dict[str, str] = {
     **dict.fromkeys(("measured", "empty"), "?"),
-    **dict.fromkeys(("outcome", "source"), "b"),
+    **dict.fromkeys(("outcome", "source", "key", "mode", "valid", "met"), "b"),
     **dict.fromkeys(("endpoint", "step", "group", "prompt", "kind", "model", "reconnects"), "i"),
     "seq": "q",
-    **dict.fromkeys(("due_ns", "late_ns", "done_ns", "wait_ns", "arrived_tokens"), "d"),
+    **dict.fromkeys(("due_ns", "sent_ns", "late_ns", "done_ns", "wait_ns", "arrived_tokens"), "d"),
 }
 """The type of each column as numpy and `array` write it."""
 
@@ -180,7 +196,8 @@ class _Builder:
         self._gaps: dict[tuple[int, int, int], _Gaps] = {}
         self._turn_gaps: dict[tuple[int, int, int], _Gaps] = {}
         self._prompts, self._endpoints = Names(), Names()
-        self._kinds, self._models, self._sources = Names(), Names(), Names()
+        self._kinds, self._models, self._sources, self._modes = Names(), Names(), Names(), Names()
+        self._tries, self._reported = Tries(), Reported()
         self._errors: dict[tuple[int, int], Counter[Error]] = {}
         # Bound once: looking these up anew would take a third of the time of a large run.
         self._append = {name: column.append for name, column in self._columns.items()}
@@ -204,7 +221,12 @@ class _Builder:
         append["source"](self._sources.number(sample.token_source))
         append["empty"](ok and _is_empty(sample))
         append["reconnects"](sample.reconnects)
+        append["key"](min(sample.key_index, _MOST_KEYS))
+        append["mode"](self._modes.number(sample.output_mode))
+        append["valid"](_truth(sample.valid))
+        append["met"](_truth(sample.met))
         append["due_ns"](sample.due_ns)
+        append["sent_ns"](_or_nan(sample.sent_ns))
         append["late_ns"](_lateness(sample) if sample.step in layout.open_steps else _NAN)
         append["done_ns"](_or_nan(sample.done_ns))
         append["wait_ns"](_or_nan(sample.wait_ns))
@@ -213,6 +235,13 @@ class _Builder:
             add_token(_or_nan(getattr(sample, name)))
         for add_metric, of in self._add_metric:
             add_metric(_or_nan(of(sample)) if ok else _NAN)
+        row = len(self._columns["step"]) - 1
+        if sample.headroom:
+            self._reported.add(row, sample.headroom)
+        if sample.tries:
+            for one in sample.tries:
+                self._kinds.number(one.kind or "unknown")
+            self._tries.add(row, sample, self._kinds.numbers, _NUMBERS)
         if measured and ok:
             self._add_gaps(sample, endpoint, group)
         elif measured:
@@ -243,6 +272,9 @@ class _Builder:
             kinds=self._kinds,
             models=self._models,
             sources=self._sources,
+            modes=self._modes,
+            tries=self._tries,
+            reported=self._reported,
             gaps=self._gaps,
             turn_gaps=self._turn_gaps,
             errors=self._errors,
@@ -274,8 +306,14 @@ def _longest_gap(sample: Sample) -> float | None:
 
 
 def _lateness(sample: Sample) -> float:
-    """How late a request was sent. Of one that was sent again, the first time is not known: that one was in time."""
+    """How late a request was first sent. Of one whose connection broke, that is not known: it was in time."""
+    if sample.tries:
+        return sample.tries[0].sent_ns - sample.due_ns
     return _NAN if sample.sent_ns is None or sample.reconnects else sample.sent_ns - sample.due_ns
+
+
+def _truth(value: bool | None) -> int:
+    return -1 if value is None else int(value)
 
 
 def _is_empty(sample: Sample) -> bool:

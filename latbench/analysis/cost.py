@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from latbench.analysis.columns import OK, Columns
+from latbench.analysis.columns import Columns
+from latbench.analysis.words import OK
 
 _PRICE_TOKENS = 1_000_000
 _K = 1_000

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from latbench.analysis import stats
-from latbench.analysis.columns import OK, OUTCOMES, RATE_LIMITED, TOKENS, Columns, Error
-from latbench.metrics.catalogue import NS_PER_S
+from latbench.analysis.columns import TOKENS, Columns, Error
+from latbench.analysis.limits import hits
+from latbench.analysis.words import OK, OUTCOMES
 from latbench.model.sample import Outcome
 
 SHOWN_ERRORS = 3
@@ -25,7 +25,7 @@ def counted(cols: Columns, measured: np.ndarray) -> dict[str, Any]:
         "outcomes": found,
         "empty": int(cols.empty[measured].sum()),
         "error_rate": failed / sent if sent else None,
-        "rate_limits": rate_limits(cols, measured),
+        "rate_limits": hits(cols.attempts(measured)),
         "tokens": _tokens(cols, ok),
     }
 
@@ -39,18 +39,6 @@ def outcomes(cols: Columns, rows: np.ndarray) -> dict[str, int]:
 def _tally(codes: np.ndarray, names: list[str]) -> dict[str, int]:
     found, counts = np.unique(codes, return_counts=True)
     return {names[int(code)]: int(count) for code, count in zip(found, counts, strict=True)}
-
-
-def rate_limits(cols: Columns, measured: np.ndarray) -> dict[str, Any]:
-    """Hits and the waits that were asked for, in seconds. No request waits yet, so `waited_s` is 0."""
-    hits = measured[cols.outcome[measured] == RATE_LIMITED]
-    waits = np.sort(cols.wait_ns[hits][np.isfinite(cols.wait_ns[hits])]) / NS_PER_S
-    return {
-        "hits": len(hits),
-        "by_kind": dict(sorted(_tally(cols.kind[hits], cols.kinds.names).items())),
-        "retry_after_s": {"p50": stats.percentile(waits, 500), "max": stats.percentile(waits, 1000)},
-        "waited_s": 0.0,
-    }
 
 
 def _tokens(cols: Columns, ok: np.ndarray) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from latbench.analysis import stats
-from latbench.analysis.columns import OK, OUTCOMES, Columns
+from latbench.analysis.columns import Columns
+from latbench.analysis.words import OK, OUTCOMES
 from latbench.metrics.catalogue import NS_PER_S
 from latbench.model.sample import Outcome
 

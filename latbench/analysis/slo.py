@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from latbench.analysis.columns import OK, OUTCOMES, Columns
+from latbench.analysis.columns import Columns
+from latbench.analysis.words import OK, OUTCOMES
 from latbench.metrics.catalogue import BY_NAME, NEED_A_STREAM
 from latbench.model.run import RunRecord
 from latbench.model.sample import Outcome

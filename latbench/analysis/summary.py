@@ -6,19 +6,20 @@ window of the step, whatever phase it was due in. Nothing here prints or stores.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from latbench.analysis import counts, slo, stats, validity
-from latbench.analysis.columns import OK, Columns, Error, Layout, Window, gather
+from latbench.analysis import counts, limits, slo, stats, validity
+from latbench.analysis.columns import Columns, Error, Layout, Window, gather
 from latbench.analysis.cost import cost
 from latbench.analysis.groups import SLICES, UNKNOWN, Groups, PromptInfo
 from latbench.analysis.lead import lead
 from latbench.analysis.sessions import sessions
 from latbench.analysis.windows import loaded_ns, window
+from latbench.analysis.words import OK
 from latbench.metrics.catalogue import METRICS, NS_PER_S
 from latbench.metrics.histogram import Histogram
 from latbench.model.load import Sessions, Step, Trace
@@ -84,6 +85,7 @@ class _Summary:
         self.planned = planned
         self.good = slo.good_rows(run, cols)
         self.steps = _steps(run, cols)
+        self.words = _told_apart(self.steps)
         seen = sorted(name for name in cols.endpoints.names if name not in run.endpoints)
         self.endpoints = [*run.endpoints, *seen]
 
@@ -168,7 +170,7 @@ class _Summary:
         return {
             "index": step.index,
             "shape": step.shape,
-            "words": _words(step),
+            "words": self.words[step.index],
             "load": None if step.load is None else _load(step.load),
             "concurrency": step.concurrency,
             "rate": step.rate,
@@ -184,6 +186,7 @@ class _Summary:
         block = self._identity(name) | self._block(name, step, rows, self._gaps(name, step, self.groups.all))
         number = self.cols.endpoints.numbers.get(name, -1)
         block["errors"] = counts.errors(self.cols.errors.get((number, step.index), Counter()))
+        block["rate_limits"] = self._limits(rows, self.run.promised.get(name, {}))
         block["speed_up"] = None
         cut = step is self.steps[-1] and any(what == "budget" for what, _ in self.run.stops)
         block["meets_slo"] = (
@@ -242,6 +245,7 @@ class _Summary:
             if endpoint == number:
                 errors.update(found)
         block = self._identity(name) | self._sums(name, measured) | {"errors": counts.errors(errors)} | nothing
+        block["rate_limits"] = self._limits(rows, self.run.promised.get(name, {}))
         block["lead"] = self._lead(block, rows, min((step.started_ns for step in self.steps), default=0))
         return block
 
@@ -285,13 +289,16 @@ class _Summary:
         }
 
     def _own_window(self, name: str, step: StepRecord) -> Window:
-        """The window of one endpoint: a step by requests ends for it with its own last answer, not a slower one's."""
+        """The window of one endpoint: a step by requests ends for it with its own last request, not a slower one's.
+
+        That one need not be `ok`: the time in which an endpoint refused or did not answer is part of its throughput.
+        """
         from_ns, to_ns = window(step, self.endpoints.index(name))
         if step.requests is None:
             return from_ns, to_ns
         cols = self.cols
-        own = self._of_endpoint(name) & (cols.step == step.index) & (cols.outcome == OK)
-        done = cols.done_ns[own]
+        done = cols.done_ns[self._of_endpoint(name) & (cols.step == step.index)]
+        done = done[np.isfinite(done)]
         return from_ns, min(to_ns, int(done.max()) + 1) if len(done) else to_ns
 
     def _providers(self) -> dict[str, Any]:
@@ -301,11 +308,13 @@ class _Summary:
             provider = self._identity(name)["provider"] or UNKNOWN
             mine = self._of_endpoint(name)
             rows_of[provider] = rows_of[provider] | mine if provider in rows_of else mine
+        return {provider: {"rate_limits": self._limits(np.flatnonzero(rows), {})} for provider, rows in rows_of.items()}
+
+    def _limits(self, rows: np.ndarray, promised: Mapping[str, int]) -> dict[str, Any]:
+        """The rate limits that rows of both phases met, held against what was promised and what is needed."""
         cols = self.cols
-        return {
-            provider: {"rate_limits": counts.rate_limits(cols, np.flatnonzero(rows & cols.measured))}
-            for provider, rows in rows_of.items()
-        }
+        measured = cols.attempts(rows[cols.measured[rows]])
+        return limits.rate_limits(measured, whole=cols.attempts(rows), promised=promised, demand=_demand(self.run))
 
     def _gaps(self, name: str, step: StepRecord, member: np.ndarray) -> Histogram:
         """The chunk gaps of an endpoint in a step, pooled over the groups that `member` marks."""
@@ -317,6 +326,10 @@ class _Summary:
         return mine
 
 
+def _demand(run: RunRecord) -> limits.Demand | None:
+    return limits.Demand(run.demand["rpm"], run.demand.get("tokens_per_request")) if run.demand else None
+
+
 def _words(step: StepRecord) -> str:
     """How hard a step pushed. Runs of older versions have no `load`."""
     if step.load is not None:
@@ -324,6 +337,31 @@ def _words(step: StepRecord) -> str:
     if step.concurrency is not None:
         return f"{step.shape} {step.concurrency}"
     return step.shape if step.rate is None else f"{step.shape} {step.rate:g}/s"
+
+
+def _told_apart(steps: Sequence[StepRecord]) -> dict[int, str]:
+    """The words for each step, by index: to those that several steps share, what these differ in is added."""
+    words = {step.index: _words(step) for step in steps}
+    parts = {step.index: _parts(step) for step in steps}
+    found = {}
+    for index, mine in words.items():
+        alike = [parts[other] for other, its in words.items() if its == mine]
+        more = [part for at, part in enumerate(parts[index]) if part and len({one[at] for one in alike}) > 1]
+        found[index] = ", ".join([mine, *more])
+    return found
+
+
+def _parts(step: StepRecord) -> tuple[str, ...]:
+    """What the words for a step leave out: what ends it, its warm-up, its cap."""
+    load = step.load
+    if load is None:
+        return ("" if step.requests is None else f"{step.requests} requests", "", "", "")
+    return (
+        "" if load.requests is None else f"{load.requests} requests",
+        "" if load.duration_ns is None else f"{load.duration_ns / NS_PER_S:g} s",
+        f"warm-up {load.warmup_ns / NS_PER_S:g} s" if load.warmup_ns else "no warm-up",
+        "" if load.max_in_flight is None else f"at most {load.max_in_flight} in flight",
+    )
 
 
 def _load(load: Step) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def _notes(run: RunRecord) -> Sequence[dict[str, Any]]:
         if severity not in _SEVERITIES:
             severity = "note"
         found.append(reason(code, severity, note.get("value"), note.get("limit"), str(note.get("advice", ""))))
-    if run.state == "running":
+    if run.state == "running" and not any(one["code"] == "unfinished" for one in found):
         advice = (
             "the run has not been brought to an end: the figures are of what was saved; if nobody is running it any"
             f" more: latbench runs recover {run.id}"

@@ -6,12 +6,14 @@ from pathlib import Path
 import click
 
 from latbench.cli.options import load_options
+from latbench.model.errors import UserError
 from latbench.plan.budget import Limits
-from latbench.plan.estimate import Estimate, estimate
+from latbench.plan.estimate import Estimate, estimate, smallest_request, too_small
 from latbench.report import json as json_report
 from latbench.report import plan as plan_report
-from latbench.scenario.loader import Flags, Loaded, find_scenario, load_scenario
-from latbench.scenario.prompts import PromptSet, load_prompts
+from latbench.scenario.check import load_whole
+from latbench.scenario.loader import Flags, Loaded, find_scenario
+from latbench.scenario.prompts import PromptSet
 
 
 @click.command()
@@ -23,8 +25,8 @@ def plan(scenario: str, as_json: bool, **flags: str | int | Path | None) -> None
 
     Also which percentiles its requests can support. Sends nothing.
     """
-    loaded = load_scenario(find_scenario(scenario, Path.cwd()), Flags(**flags))  # type: ignore[arg-type]
-    prompts = load_prompts(loaded.scenario.prompts, loaded.prompts_base, loaded.where("prompts"))
+    loaded, prompts = load_whole(find_scenario(scenario, Path.cwd()), Flags(**flags))  # type: ignore[arg-type]
+    check_budget(loaded, prompts)
     found = estimate_of(loaded, prompts)
     if as_json:
         json_report.render(plan_report.document(found, loaded.scenario.name, loaded.sha256), sys.stdout)
@@ -34,7 +36,6 @@ def plan(scenario: str, as_json: bool, **flags: str | int | Path | None) -> None
 
 def estimate_of(loaded: Loaded, prompts: PromptSet) -> Estimate:
     """The estimate of a scenario. Raises UserError where a trace names a prompt that is not there."""
-    budget = loaded.budget()
     return estimate(
         loaded.steps(prompts),
         [settings.name for settings in loaded.scenario.endpoints],
@@ -42,6 +43,36 @@ def estimate_of(loaded: Loaded, prompts: PromptSet) -> Estimate:
         prompts.prompts,
         prompts.weights,
         loaded.scenario.output.max_tokens,
-        Limits() if budget is None else Limits.of(usd=budget.usd, requests=budget.requests, tokens=budget.tokens),
+        limits_of(loaded),
         loaded.scenario.seed,
     )
+
+
+def limits_of(loaded: Loaded) -> Limits:
+    """The budget of a scenario; without limits where there is none."""
+    budget = loaded.budget()
+    return Limits() if budget is None else Limits.of(usd=budget.usd, requests=budget.requests, tokens=budget.tokens)
+
+
+def check_budget(loaded: Loaded, prompts: PromptSet) -> None:
+    """Raises UserError where the budget is smaller than any request to an endpoint: nothing could be sent to it."""
+    if loaded.budget() is None:
+        return
+    scenario, limits, prices = loaded.scenario, limits_of(loaded), loaded.prices()
+    steps = loaded.steps(prompts)
+    for endpoint in loaded.endpoints():
+        least = smallest_request(
+            endpoint,
+            prices.get(endpoint.name),
+            steps,
+            prompts.prompts,
+            prompts.weights,
+            scenario.output.max_tokens,
+            cold=scenario.cache == "cold",
+        )
+        found = too_small(limits, least)
+        if found is not None:
+            which, why = found
+            place = loaded.where("budget", which)
+            advice = "every byte counts as a token before it is sent; raise it, or lower output.max_tokens"
+            raise UserError(f"{place}: {endpoint.name}: {why} ({advice})")

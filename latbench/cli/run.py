@@ -12,15 +12,15 @@ from pathlib import Path
 import click
 
 from latbench.cli.options import load_options
-from latbench.cli.plan import estimate_of
+from latbench.cli.plan import check_budget, estimate_of
 from latbench.cli.progress import Progress
 from latbench.cli.report import show
 from latbench.cluster.children import end, start_engine
 from latbench.cluster.handshake import SECRET_ENV, SHORTEST_SECRET, is_loopback, secret_from
 from latbench.model.errors import UserError
 from latbench.plan.estimate import price_line
-from latbench.scenario.loader import Flags, check_environment, find_scenario, load_scenario
-from latbench.scenario.prompts import load_prompts
+from latbench.scenario.check import load_whole
+from latbench.scenario.loader import Flags, find_scenario
 from latbench.simulated import resolve_sim
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
@@ -111,9 +111,9 @@ def run(
     if listen is not None and not quiet:
         where = f"`latbench worker --master {listen[0]}:{listen[1]}`"
         click.echo(f"latbench: {join} workers are to join with {where}; they are awaited for ten minutes", err=True)
-    loaded = load_scenario(find_scenario(scenario, Path.cwd()), Flags(labels=labels, **flags))  # type: ignore[arg-type]
-    check_environment(loaded, os.environ)
-    prompts = load_prompts(loaded.scenario.prompts, loaded.prompts_base, loaded.where("prompts"))
+    given = Flags(labels=labels, **flags)  # type: ignore[arg-type]
+    loaded, prompts = load_whole(find_scenario(scenario, Path.cwd()), given, os.environ)
+    check_budget(loaded, prompts)
     steps = loaded.steps(prompts)
     if not quiet:
         click.echo(f"latbench: {price_line(estimate_of(loaded, prompts))}", err=True)

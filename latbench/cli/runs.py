@@ -1,7 +1,6 @@
 """`latbench runs`: what is in the store, and what of it a killed run left to be put together."""
 
 import os
-import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +13,10 @@ from rich.table import Table
 from latbench.cli.report import show, store_option
 from latbench.model.run import RunRecord
 from latbench.model.spool import spool_root
-from latbench.recovery import recover, running_process
+from latbench.recovery import recover
 from latbench.report import json as json_report
 from latbench.report.text import clean
+from latbench.results import killed, started_here
 from latbench.store.sqlite import Store
 
 
@@ -41,9 +41,17 @@ def list_runs(limit: int, as_json: bool, store: Path) -> None:
         table.add_column(heading, overflow="fold")
     for record in found:
         brief = _brief(record)
-        table.add_row(*(clean(str(brief[key])) for key in ("id", "started_at", "name", "state", "exit_code")),
-                      str(record.planned), clean(", ".join(record.endpoints)))  # fmt: skip
+        state = "killed" if brief["killed"] else "running?" if brief["killed"] is None else record.state
+        planned = "–" if record.state == "running" else str(record.planned)  # it is summed up at the end
+        table.add_row(*(clean(str(brief[key])) for key in ("id", "started_at", "name")), state,
+                      str(brief["exit_code"]), planned, clean(", ".join(record.endpoints)))  # fmt: skip
     Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 100).print(table)
+    for record in found:
+        if killed(record):
+            advice = f"`latbench runs recover {record.id}` brings it to an end"
+            click.echo(f"latbench: run {record.id} was killed and never ended: {advice}", err=True)
+        elif killed(record) is None:
+            _say_elsewhere(record)
 
 
 def _brief(record: RunRecord) -> dict[str, object]:
@@ -52,6 +60,7 @@ def _brief(record: RunRecord) -> dict[str, object]:
         "started_at": record.started_at,
         "name": record.name,
         "state": record.state,
+        "killed": killed(record),
         "exit_code": "–" if record.exit_code is None else record.exit_code,
         "planned": record.planned,
         "window": record.window,
@@ -84,6 +93,10 @@ def recover_runs(run: str | None, spools: tuple[Path, ...], store: Path) -> None
 
     Without RUN: every run of this machine that was killed. Nothing is deleted but the spools of this machine that are
     in the store now.
+
+    Exit code 0 where the runs are brought to an end or there was nothing to recover, be the figures invalid or not (the
+    code of a run is in its report and in `latbench runs list`); 2 where RUN is not there or is still going on; 1 where
+    the disk or the store fails.
     """
     root = spool_root(os.environ)
     with Store(store, must_exist=True) as opened:
@@ -109,9 +122,13 @@ def recover_runs(run: str | None, spools: tuple[Path, ...], store: Path) -> None
 def _killed(store: Store) -> list[RunRecord]:
     """The runs that nobody is going to end. Whether those of other machines are going on cannot be seen from here."""
     running = [record for record in store.list_runs() if record.state == "running"]
-    here = [record for record in running if record.host.get("name") == socket.gethostname()]
     for record in running:
-        if record not in here:
-            name = clean(record.host.get("name", "another machine"))
-            click.echo(f"latbench: run {record.id} was started on {name}; name it if it was killed there", err=True)
-    return [record for record in here if running_process(record) is None]
+        if not started_here(record):
+            _say_elsewhere(record)
+    return [record for record in running if killed(record)]
+
+
+def _say_elsewhere(record: RunRecord) -> None:
+    name = clean(record.host.get("name", "another machine"))
+    why = f"if it was killed there: latbench runs recover {record.id}"
+    click.echo(f"latbench: run {record.id} was started on {name}; {why}", err=True)

@@ -130,7 +130,7 @@ class ClosedLoop:
             its_turn = self._stage.slices.own_at(raw_ns() - self._stage.start_ns, endpoint)[1]
             return its_turn and self._may_begin(number) and self._lease.live
 
-        if not await flight.wallet.reserve(ready.exchange, ready.body, ready.max_tokens, may, self._over):
+        if not await flight.wallet.reserve(ready.exchange, ready.post.body, ready.max_tokens, may, self._over):
             return
         self._begun[number] = begun + 1
         exchange = await flight.fly(ready)

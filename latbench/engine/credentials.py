@@ -10,7 +10,7 @@ from yarl import URL
 
 from latbench.engine.transport import Target
 from latbench.model.errors import UserError
-from latbench.model.request import Ask, Endpoint
+from latbench.model.request import Ask, Endpoint, Message
 from latbench.model.sample import Sample
 from latbench.providers.registry import DIALECTS
 
@@ -26,13 +26,14 @@ def targets(endpoint: Endpoint, connect_s: float, environ: dict[str, str]) -> li
     Raises UserError where a variable is not set here, or holds what cannot stand in a header.
     """
     dialect = DIALECTS[endpoint.api]
-    request = dialect.build(endpoint, Ask((), 1))
+    request = dialect.build(endpoint, Ask((Message("user", ""),), 1))
     headers = dict(request.headers)
     for name, value in endpoint.headers.items():
         headers[name.lower()] = value
     for name, variable in endpoint.header_env.items():
         headers[name.lower()] = _secret(endpoint.name, variable, environ)
-    url = URL(endpoint.base_url.rstrip("/") + request.path, encoded=True)
+    signer = dialect.signer(endpoint, environ) if dialect.signer and not endpoint.api_key_env else None
+    url = URL(endpoint.base_url, encoded=True)
     keys = [dialect.auth(_secret(endpoint.name, variable, environ)) for variable in endpoint.api_key_env]
     found = [
         Target(
@@ -41,6 +42,7 @@ def targets(endpoint: Endpoint, connect_s: float, environ: dict[str, str]) -> li
             connect_s,
             endpoint.ca_file,
             endpoint.proxy,
+            signer,
         )
         for key in keys or [{}]
     ]

@@ -18,9 +18,9 @@ from latbench.engine.transport import BROKEN, Transport, why_unreached
 from latbench.engine.wallet import Wallet
 from latbench.model.frames import Batch, Go, Job, Prepare, Prepared, Shards, Slots, Spending
 from latbench.model.sample import Outcome, Sample
+from latbench.model.slices import Slices
 from latbench.model.spool import Spool
 from latbench.plan.arrivals import arrivals, digest
-from latbench.plan.slices import Slices
 
 _LOOK_S = 0.01
 
@@ -48,7 +48,7 @@ class Dispatcher:
         self._early: Shards | None = None
         self._ran = False
         self._loop: ClosedLoop | OpenLoop | None = None
-        self._over = asyncio.Event()
+        self._over = self._flight.over
         self._flight.on_bug = self._over.set
         self._flight.may_begin = lambda: self._lease.live and not self._over.is_set()
 

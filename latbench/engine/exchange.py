@@ -11,17 +11,21 @@ from dataclasses import dataclass, field
 import aiohttp
 import numpy as np
 from aiohttp.http_exceptions import HttpProcessingError
+from msgspec.structs import replace
 
 from latbench.engine.clock import raw_ns
-from latbench.engine.transport import BROKEN, MAX_ANSWER_BYTES, Reads, Transport
+from latbench.engine.transport import BROKEN, MAX_ANSWER_BYTES, Post, Reads, Transport
 from latbench.model.answer import Answer, Refusal
 from latbench.model.errors import DecodeError
-from latbench.model.sample import Outcome, Sample, encode_gaps
+from latbench.model.request import TEXT
+from latbench.model.sample import Attempt, Headroom, Outcome, Sample, encode_gaps
 from latbench.providers.base import Dialect, Framer
+from latbench.providers.headroom import headroom
 
 SLICE_NS = 200_000
 MESSAGE_CHARS = 300
 REFUSAL_BYTES = 1 << 16  # of a refusal's body are read; what it says stands at its beginning
+READ_ON_CHARS = 1 << 20  # of an answer are counted and graded
 _EVENTS_BETWEEN_LOOKS = 8
 _PART_BYTES = 1 << 14  # of a read are framed at a time
 
@@ -31,7 +35,8 @@ class Exchange:
     """One logical request under way. Stamps in here are raw; `sample` turns them into times of the run.
 
     `verdict` is set by whoever ends it from outside (timeout, stalled, cancelled). `reported` says that the master has
-    been told that it began.
+    been told that it began. `tries` are the attempts that were refused for now, with raw stamps; `waiting` is the last
+    one while the next has not left yet, and nothing is under way.
     """
 
     endpoint: str
@@ -42,6 +47,8 @@ class Exchange:
     nonce: str
     streamed: bool
     dialect: Dialect
+    mode: str = TEXT
+    key_index: int = 0
     phase: str = ""
     due_ns: int = 0
     sent_ns: int = 0
@@ -61,6 +68,9 @@ class Exchange:
     _closed: bool = False
     scheduled: bool = False
     reported: bool = False
+    tries: list[Attempt] = field(default_factory=list)
+    waited_ns: int = 0
+    waiting: Attempt | None = None
 
     def begin(self, due_ns: int | None) -> None:
         """The request leaves now. `due_ns` (raw) is when it should have, None where no schedule says so."""
@@ -68,33 +78,33 @@ class Exchange:
         self.scheduled = due_ns is not None
         self.due_ns = self.sent_ns if due_ns is None else due_ns
 
-    async def run(self, transport: Transport, body: bytes, may_again: Callable[[], bool] = lambda: True) -> None:
+    async def run(self, transport: Transport, post: Post, may_again: Callable[[], bool] = lambda: True) -> None:
         """Send and await the end, right after `begin`. Never raises for what an endpoint does.
 
         A reused connection that broke before any byte of an answer is opened again, once; `sent` is then the
         second attempt's, if `may_again` allows one. Without a schedule that is when the request was due, too.
         """
         try:
-            await transport.exchange(body, self.reads)
+            await transport.exchange(post, self.reads)
         except BROKEN as fault:
             tried = self.reads.any_bytes or self.reads.new_connection or self.reads.connected_ns is None
             if tried or not may_again():
                 self._fault(fault)
             else:
-                await self._again(transport, body)
+                await self._once_more(transport, post)
         self.ended_ns = self.reads.end_ns or raw_ns()
         if self.reads.size > MAX_ANSWER_BYTES:
             self.malformed = True
             self.problem = f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MB"
 
-    async def _again(self, transport: Transport, body: bytes) -> None:
-        self.reconnects = 1
+    async def _once_more(self, transport: Transport, post: Post) -> None:
+        self.reconnects += 1
         self.reads = Reads()
         self.sent_ns = raw_ns()
-        if not self.scheduled:
+        if not self.scheduled and not self.tries:
             self.due_ns = self.sent_ns
         try:
-            await transport.exchange(body, self.reads, fresh=True)
+            await transport.exchange(post, self.reads, fresh=True)
         except BROKEN as fault:
             self._fault(fault)
 
@@ -103,6 +113,38 @@ class Exchange:
         self.problem = f"{type(fault).__name__}: {fault}"[:MESSAGE_CHARS].encode(errors="replace").decode()
         # The exact type: aiohttp's public calls put what is not HTTP into it, and what a proxy refused into a subclass.
         self.malformed = isinstance(fault, HttpProcessingError) or type(fault) is aiohttp.ClientResponseError
+
+    def refused(self) -> Refusal | None:
+        """Why the endpoint would not answer, where it said so with a status. To be asked once it has ended."""
+        head = self.reads.head
+        if head is None or head.status == 200:
+            return None
+        return self.dialect.refusal(head.status, head.headers, b"".join(self.reads.data)[:REFUSAL_BYTES])
+
+    def set_aside(self, refusal: Refusal) -> None:
+        """It was refused and waits. If it leaves again, this was an attempt of it; if not, this is its end."""
+        self.waiting = Attempt(
+            key_index=self.key_index,
+            sent_ns=self.sent_ns,
+            done_ns=self.ended_ns or self.sent_ns,
+            outcome=refusal.outcome,
+            status=self.reads.head.status if self.reads.head else None,
+            kind=refusal.kind,
+            error_code=refusal.code,
+            wait_ns=refusal.wait_ns,
+            request_id=self._request_id(),
+            headroom=self._headroom(),
+        )
+
+    def next_try(self) -> None:
+        """It leaves again, now, and has a connection and stamps of its own. When it was due stays what it was."""
+        assert self.waiting is not None
+        self.tries.append(self.waiting)
+        self.waiting = None
+        self.reads, self.answer = Reads(), Answer()
+        self.ended_ns, self.broken, self.problem = None, False, None
+        self.sent_ns = raw_ns()
+        self.waited_ns += self.sent_ns - self.tries[-1].done_ns
 
     @property
     def last_output_ns(self) -> int | None:
@@ -172,6 +214,8 @@ class Exchange:
             slot=self.slot,
             due_ns=due_ns,
             nonce=self.nonce,
+            output_mode=self.mode,
+            key_index=self.key_index,
         )
 
     def sample(self, origin_ns: int) -> Sample:
@@ -211,7 +255,7 @@ class Exchange:
             output_tokens=usage.output if usage else None,
             reasoning_tokens=usage.reasoning if usage else None,
             cached_tokens=usage.cached if usage else None,
-            token_source="usage" if usage and usage.output is not None else "none",
+            token_source=self._token_source(),
             reasoning_streamed=bool(answer.reasoning),
             status=head.status if head else None,
             kind=refusal.kind if refusal else None,
@@ -223,18 +267,36 @@ class Exchange:
             model=answer.model,
             fingerprint=answer.fingerprint,
             nonce=self.nonce,
+            output_mode=self.mode,
             new_connection=reads.new_connection,
             reconnects=self.reconnects,
             text_chars=len(text),
             text_sha256=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else "",
-            text=text if outcome is Outcome.OK and self._countable() else None,
+            key_index=self.key_index,
+            tries=[
+                replace(one, sent_ns=one.sent_ns - origin_ns, done_ns=one.done_ns - origin_ns) for one in self.tries
+            ],
+            waited_ns=self.waited_ns,
+            headroom=self._headroom(),
+            text=self._read_on(text)[:READ_ON_CHARS] or None if outcome is Outcome.OK else None,
         )
 
-    def _countable(self) -> bool:
-        """Whether a tokenizer may count instead of the provider: only where all output is visible text."""
+    def _token_source(self) -> str:
+        """A tokenizer may count instead of the provider only where all output is visible text."""
         answer = self.answer
-        counted = answer.usage is not None and answer.usage.output is not None
-        return bool(answer.text) and not counted and not answer.reasoning and not answer.tool_calls
+        if answer.usage is not None and answer.usage.output is not None:
+            return "usage"
+        return "tokenizer" if answer.text and not answer.reasoning and not answer.tool_calls else "none"
+
+    def _read_on(self, text: str) -> str:
+        """What the worker counts and grades: the visible text, or the arguments of the tool that had to be called."""
+        calls = self.answer.tool_calls
+        return "".join(calls[min(calls)].arguments) if self.mode == "tool" and calls else text
+
+    def _headroom(self) -> Headroom:
+        head = self.reads.head
+        found = headroom(head.headers) if head is not None else {}
+        return {kind: (one.limit, one.remaining, one.reset_ns) for kind, one in found.items()}
 
     def _last_token_ns(self, output: np.ndarray, outcome: Outcome) -> int | None:
         """The last output chunk; of an answer that was not streamed, the end of its body."""
@@ -259,9 +321,9 @@ class Exchange:
 
     def _outcome(self) -> tuple[Outcome, Refusal | None]:
         """What became of it: the table of outcomes, most telling sign first."""
-        head, answer = self.reads.head, self.answer
-        if head is not None and head.status != 200:
-            refusal = self.dialect.refusal(head.status, head.headers, b"".join(self.reads.data)[:REFUSAL_BYTES])
+        answer = self.answer
+        refusal = self.refused()
+        if refusal is not None:
             return Outcome(refusal.outcome), refusal
         if answer.refusal is not None:
             return Outcome(answer.refusal.outcome), answer.refusal

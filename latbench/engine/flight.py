@@ -13,23 +13,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
+from latbench.engine import patience
 from latbench.engine.bodies import Bodies
 from latbench.engine.clock import Clock, raw_ns
 from latbench.engine.exchange import SLICE_NS, Exchange
-from latbench.engine.transport import Transport
+from latbench.engine.transport import Post, Transport
 from latbench.engine.wallet import Wallet
 from latbench.model.frames import Batch, Job
 from latbench.model.load import Step
 from latbench.model.request import Message
 from latbench.model.sample import Outcome, Sample
+from latbench.model.slices import Slices
 from latbench.model.spool import Spool
 from latbench.plan.draw import Drawer, nonce
 from latbench.plan.guards import EndpointGuard
-from latbench.plan.slices import Slices
+from latbench.plan.modes import arm
 from latbench.providers.registry import DIALECTS
 
 BATCH_S = 0.25
 SWEEP_S = 0.1
+_LOOK_AGAIN_S = 0.1
 _UNDECODED = 1000
 _FULL_COLLECTION_EVERY = 240  # batches: once a minute, because it holds the loop for milliseconds
 
@@ -54,7 +57,7 @@ class Ready:
     """A request that could leave at once."""
 
     exchange: Exchange
-    body: bytes
+    post: Post
     endpoint: int
     lane: int
     max_tokens: int
@@ -105,6 +108,7 @@ class Flight:
         self.version = 0
         self.bug: BaseException | None = None
         self.on_bug: Callable[[], None] = lambda: None
+        self.over = asyncio.Event()
         self.may_begin: Callable[[], bool] = lambda: True
 
     # --- a step ---------------------------------------------------------------------------------------------------
@@ -153,7 +157,7 @@ class Flight:
         """A bug of ours: nothing is decoded any more, and nobody may go on waiting for it."""
         self.bug = self.bug or bug
         for waiting in self._waiting.values():
-            waiting.set_result("")
+            _answer(waiting, "")
         self._waiting.clear()
         self.on_bug()
 
@@ -161,10 +165,14 @@ class Flight:
 
     def prepare(self, endpoint: int, lane: int, seq: int, prompt_id: str = "", max_tokens: int = 0) -> Ready:
         """A request with the prompt that `seq` draws, or with the one that is named."""
-        prompt = self._index(prompt_id) if prompt_id else self._drawer.draw(seq)
-        exchange = self._exchange(endpoint, lane, seq, prompt, self._mark(endpoint, seq))
-        body = self._bodies.get(endpoint, prompt, exchange.nonce, max_tokens)
-        return Ready(exchange, body, endpoint, lane, self._bodies.max_tokens(prompt, max_tokens))
+        pair, mode = arm(seq, self._job.modes)
+        prompt = self._index(prompt_id) if prompt_id else self._drawer.draw(pair)
+        exchange = self._exchange(endpoint, lane, seq, prompt, self._mark(endpoint, seq), mode)
+        post = self._bodies.get(endpoint, prompt, exchange.nonce, max_tokens, mode)
+        return self._ready(exchange, post, endpoint, lane, self._bodies.max_tokens(prompt, max_tokens))
+
+    def _ready(self, exchange: Exchange, post: Post, endpoint: int, lane: int, max_tokens: int) -> Ready:
+        return Ready(exchange, self.transport(endpoint, lane).sign(post), endpoint, lane, max_tokens)
 
     def prepare_turn(
         self, endpoint: int, lane: int, seq: int, first_seq: int, earlier: list[Message]
@@ -174,10 +182,11 @@ class Flight:
         said = self._job.prompts[prompt].messages
         messages = [*earlier, *(one for one in said if not earlier or one.role != "system")]
         mark = self._mark(endpoint, first_seq)  # the conversation's: a cache may know what it has seen of this one
-        exchange = self._exchange(endpoint, lane, seq, prompt, mark)
+        (mode,) = self._job.modes  # a conversation keeps to one: there is no pair to hold it against
+        exchange = self._exchange(endpoint, lane, seq, prompt, mark, mode)
         max_tokens = self._bodies.max_tokens(prompt)
-        body = self._bodies.conversation(endpoint, messages, mark, max_tokens)
-        return Ready(exchange, body, endpoint, lane, max_tokens), messages
+        post = self._bodies.conversation(endpoint, messages, mark, max_tokens, mode)
+        return self._ready(exchange, post, endpoint, lane, max_tokens), messages
 
     def _index(self, prompt_id: str) -> int:
         return next(index for index, prompt in enumerate(self._job.prompts) if prompt.id == prompt_id)
@@ -186,7 +195,7 @@ class Flight:
         assert self.stage is not None
         return nonce(self._job.run_id, self.names[endpoint], self.stage.index, seq) if self._job.cold else ""
 
-    def _exchange(self, endpoint: int, lane: int, seq: int, prompt: int, mark: str) -> Exchange:
+    def _exchange(self, endpoint: int, lane: int, seq: int, prompt: int, mark: str, mode: str) -> Exchange:
         assert self.stage is not None
         to = self._job.endpoints[endpoint]
         return Exchange(
@@ -198,6 +207,8 @@ class Flight:
             nonce=mark,
             streamed=to.stream,
             dialect=DIALECTS[to.api],
+            mode=mode,
+            key_index=self._key_index(endpoint, lane),
         )
 
     async def fly(self, ready: Ready, due_ns: int | None = None) -> Exchange:
@@ -210,12 +221,16 @@ class Flight:
         self._active[exchange] = task
         exchange.begin(due_ns)
         try:
-            await exchange.run(self.transport(ready.endpoint, ready.lane), ready.body, self._may_again(exchange))
+            transport, may_again = self.transport(ready.endpoint, ready.lane), self._may_again(exchange)
+            await exchange.run(transport, ready.post, may_again)
+            while self._job.respect and await self._try_again(ready):
+                await exchange.run(transport, transport.sign(ready.post), may_again)
         except asyncio.CancelledError:
             if exchange.verdict is None:
                 raise
             task.uncancel()
-            exchange.ended_ns = raw_ns()
+            if exchange.waiting is None:
+                exchange.ended_ns = raw_ns()
         finally:
             del self._active[exchange]
             self.in_flight[ready.endpoint] -= 1
@@ -239,6 +254,28 @@ class Flight:
         """
         return lambda: self.may_begin() and exchange.endpoint not in self.stopped and not self._job.budgeted
 
+    async def _try_again(self, ready: Ready) -> bool:
+        """Wait as the endpoint asked, where it refused for now; whether the request may then be made again."""
+        exchange = ready.exchange
+        refusal = exchange.refused()
+        wait_ns = None if refusal is None else patience.wait_ns(refusal, len(exchange.tries))
+        if refusal is None or wait_ns is None or not self._may_wait(exchange):
+            return False
+        self.wallet.settle_try(exchange, refusal.outcome)
+        exchange.set_aside(refusal)
+        until_ns = raw_ns() + wait_ns
+        while (left_ns := until_ns - raw_ns()) > 0 and self._may_wait(exchange):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.over.wait(), min(left_ns / 1e9, _LOOK_AGAIN_S))
+        may = lambda: self._may_wait(exchange) and self.may_begin()  # noqa: E731
+        if not await self.wallet.reserve(exchange, ready.post.body, ready.max_tokens, may, self.over):
+            return False
+        exchange.next_try()
+        return True
+
+    def _may_wait(self, exchange: Exchange) -> bool:
+        return not self.over.is_set() and exchange.endpoint not in self.stopped
+
     def drop(self, ready: Ready, due_ns: int, why: str) -> None:
         """It was due (raw clock) and will never be sent."""
         assert self.stage is not None
@@ -251,8 +288,10 @@ class Flight:
 
     def transport(self, endpoint: int, lane: int) -> Transport:
         """The connections that a lane uses: those of one of its endpoint's keys."""
-        keys = self._transports[endpoint]
-        return keys[lane // len(self.names) % len(keys)]
+        return self._transports[endpoint][self._key_index(endpoint, lane)]
+
+    def _key_index(self, endpoint: int, lane: int) -> int:
+        return lane // len(self.names) % len(self._transports[endpoint])
 
     async def keep_pace(self, slots: int) -> None:
         """Wait while a closed loop is far ahead of its decoding, because what is not decoded fills the memory.
@@ -261,6 +300,16 @@ class Flight:
         """
         while len(self._ended) > max(_UNDECODED, slots) and self.bug is None:  # noqa: ASYNC110  seldom, and short
             await asyncio.sleep(0.005)
+
+    def catch_up(self) -> None:
+        """Decode what is too much of what has ended: called by each request of an open loop, at its end.
+
+        Only an engine that has no time left has anything to do here. An open loop may not wait as a closed one does: no
+        arrival is held back, memory stays bounded all the same, and the time it takes shows as the lateness of sends.
+        The oldest go first, so that whoever calls may still ask for the outcome of its own.
+        """
+        while len(self._ended) > _UNDECODED and self.bug is None:
+            self._finish_one(raw_ns() + SLICE_NS)
 
     async def decoded(self, exchange: Exchange) -> str:
         """The outcome of an exchange that has ended, once it is decoded. To be asked for as soon as it has ended.
@@ -302,7 +351,7 @@ class Flight:
                 while not exchange.decode(until) or raw_ns() >= until:
                     await asyncio.sleep(0)  # let the loop read between slices
                     until = raw_ns() + SLICE_NS
-                if exchange not in self._active or not exchange.sent_ns:
+                if exchange not in self._active or not exchange.sent_ns or exchange.waiting is not None:
                     continue
                 now = raw_ns()
                 last = exchange.last_output_ns
@@ -343,7 +392,7 @@ class Flight:
         if reason is not None:
             self.stopped.setdefault(sample.endpoint, reason)
         if (waiting := self._waiting.pop(exchange, None)) is not None:
-            waiting.set_result(sample.outcome)
+            _answer(waiting, sample.outcome)
 
     def _keep(self, sample: Sample) -> None:
         self._spool.add(sample)
@@ -402,3 +451,9 @@ class Flight:
     def acknowledged(self, number: int) -> None:
         """The master has committed a batch."""
         self._spool.acknowledged(number)
+
+
+def _answer(waiting: "asyncio.Future[str]", outcome: str) -> None:
+    """Tell whoever waits for an outcome, unless it has been cancelled meanwhile and waits no more."""
+    if not waiting.done():
+        waiting.set_result(outcome)

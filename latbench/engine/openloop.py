@@ -20,9 +20,9 @@ from latbench.engine.lease import LOOK_S, Lease
 from latbench.model.load import Sessions, Trace
 from latbench.model.request import Message
 from latbench.model.sample import Outcome
+from latbench.model.slices import Slices
 from latbench.model.timer import TimerFile
 from latbench.plan.partition import SHARDS, mine
-from latbench.plan.slices import Slices
 
 MAX_OPEN_AHEAD = 256
 AWAKE_NS = 100_000  # before an arrival; about what a virtual machine takes to wake up
@@ -194,10 +194,10 @@ class OpenLoop:
         self._loop.call_soon(self._guarded, work)
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """A callback of the loop: what fails in it is raised by whoever runs the step."""
+        """A callback of the loop, which nobody awaits: without this the loop would print what fails, and go on."""
         try:
             work()
-        except Exception as bug:  # noqa: BLE001  see above
+        except Exception as bug:  # noqa: BLE001  the edge of the callback: `Flight.finish` raises it
             self._flight.fail(bug)
 
     def _go_on(self) -> None:
@@ -291,6 +291,7 @@ class OpenLoop:
                 self._flight.drop(arrival.ready, due_ns, self._why_not())
         finally:
             self._unanswered[arrival.endpoint] -= 1
+        self._flight.catch_up()
 
     def _why_not(self) -> str:
         return "the budget was used up" if self._lease.live else _NO_LEASE
@@ -298,7 +299,7 @@ class OpenLoop:
     async def _reserve(self, ready: Ready) -> bool:
         name = self._flight.names[ready.endpoint]
         may = lambda: self._lease.live and not self._over.is_set() and name not in self._flight.stopped  # noqa: E731
-        return await self._flight.wallet.reserve(ready.exchange, ready.body, ready.max_tokens, may, self._over)
+        return await self._flight.wallet.reserve(ready.exchange, ready.post.body, ready.max_tokens, may, self._over)
 
     async def _session(self, arrival: _Arrival, due_ns: int) -> None:
         """One turn after the other, each carrying the earlier ones, until one is not `ok`."""
@@ -316,6 +317,7 @@ class OpenLoop:
                 exchange = await flight.fly(ready, None if turn else due_ns)
             finally:
                 self._unanswered[endpoint] -= 1
+            flight.catch_up()
             outcome = await flight.decoded(exchange)
             if outcome != Outcome.OK or turn == turns - 1 or not await self._think(endpoint):
                 return

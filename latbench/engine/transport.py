@@ -17,7 +17,7 @@ import ssl
 from array import array
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 from urllib.request import getproxies, proxy_bypass
@@ -30,6 +30,7 @@ from yarl import URL
 
 from latbench.engine.clock import raw_ns
 from latbench.model.errors import UserError
+from latbench.providers.base import Signer
 
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What a transport raises when an exchange cannot be finished."""
@@ -77,13 +78,30 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where and how requests of one endpoint go. `headers` hold the credentials: never log one of these."""
+    """Where and how requests of one endpoint go. `headers` hold the credentials: never log one of these.
+
+    `url` is the address below which requests have their paths; `signer`, if any, signs each of them.
+    """
 
     url: URL
     headers: dict[str, str] = field(repr=False)
     connect_s: float
     ca_file: str | None = None
     proxy: str | None = None
+    signer: Signer | None = field(default=None, repr=False)
+
+    def at(self, path: str) -> URL:
+        """The address of a request."""
+        return URL(str(self.url).rstrip("/") + path, encoded=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A request ready to leave: its path below the target's address, its body, and what signs it."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Transport(Protocol):
@@ -93,8 +111,12 @@ class Transport(Protocol):
         """Open that many connections ahead of use. Raises one of `BROKEN` where the target cannot be reached."""
         ...
 
-    async def exchange(self, body: bytes, reads: Reads, *, fresh: bool = False) -> None:
-        """Post `body`; fill `reads`; return at the end of the answer.
+    def sign(self, post: Post) -> Post:
+        """The request with a signature of this moment, where the target wants one."""
+        ...
+
+    async def exchange(self, post: Post, reads: Reads, *, fresh: bool = False) -> None:
+        """Send `post`; fill `reads`; return at the end of the answer.
 
         With `fresh`, no connection that was used before is taken. Raises one of `BROKEN` when the connection broke or
         what came was not HTTP: `reads` tells how far it had come.
@@ -151,21 +173,33 @@ class StampedTransport:
 
     def __init__(self, target: Target) -> None:
         loop = asyncio.get_running_loop()
+        self._target = target
         self._tls = _tls(target)
         self._pool = _connector(loop, force_close=False)
         self._spare = _connector(loop, force_close=True)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=target.connect_s)
         proxy, key = _proxy(target)
-        absolute = proxy is not None and target.url.scheme == "http"
+        self._absolute = absolute = proxy is not None and target.url.scheme == "http"
         # aiohttp puts the host into these headers and makes them part of the pool's key: it has to stand there before.
         tunnel = {"Host": _host(target.url), **key} if key and not absolute else None
         self._template = aiohttp.ClientRequest(
             "POST", target.url, loop=loop, ssl=self._tls, proxy=proxy, proxy_headers=tunnel
         )
-        where = str(target.url) if absolute else target.url.raw_path_qs
         headers = {"host": _host(target.url), **target.headers, **(key if absolute else {})}
-        lines = [f"POST {where} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-        self._head = ("\r\n".join(lines) + "\r\nContent-Length: ").encode("utf-8")
+        self._lines = _lines(headers) + b"Content-Length: "
+        self._heads: dict[str, bytes] = {}
+
+    def sign(self, post: Post) -> Post:
+        return _signed(self._target, post)
+
+    def _head(self, path: str) -> bytes:
+        """What stands before the length of the body: the same for all requests to a path."""
+        head = self._heads.get(path)
+        if head is None:
+            url = self._target.at(path)
+            where = str(url) if self._absolute else url.raw_path_qs
+            head = self._heads[path] = f"POST {where} HTTP/1.1\r\n".encode() + self._lines
+        return head
 
     async def open(self, connections: int) -> None:
         opened: list[aiohttp.connector.Connection] = []
@@ -182,17 +216,20 @@ class StampedTransport:
             for connection in opened:
                 connection.release()
 
-    async def exchange(self, body: bytes, reads: Reads, *, fresh: bool = False) -> None:
+    async def exchange(self, post: Post, reads: Reads, *, fresh: bool = False) -> None:
         started_ns = raw_ns()
         connector = self._spare if fresh else self._pool
         connection = await connector.connect(self._template, [], self._timeout)
+        let_go = connection.close  # whatever ends this before the answer's end: the rest of it would be the next one's
         try:
             protocol: Any = connection.protocol
             reads.new_connection = protocol.made_ns >= started_ns
             reads.connected_ns = max(protocol.made_ns, started_ns)
             protocol.begin(reads)
             protocol.set_response_params(read_until_eof=True, read_bufsize=_READ_BUFFER_BYTES)
-            protocol.transport.write(self._head + b"%d\r\n\r\n" % len(body) + body)
+            signature = _lines(post.headers) if post.headers else b""
+            head = self._head(post.path) + b"%d\r\n" % len(post.body)
+            protocol.transport.write(head + signature + b"\r\n" + post.body)
             message, payload = await protocol.read()
             while message.code < 200:
                 message, payload = await protocol.read()
@@ -200,10 +237,9 @@ class StampedTransport:
             if payload.exception() is not None:
                 raise payload.exception()
             await payload.wait_eof()
-        except BaseException:
-            connection.close()
-            raise
-        connection.release()
+            let_go = connection.release
+        finally:
+            let_go()
         if reads.end_ns is None:
             reads.end_ns = raw_ns()
         if reads.headers_ns is None:
@@ -246,12 +282,14 @@ class PlainTransport:
             _, writer = await asyncio.open_connection(host, port)
         writer.close()
 
-    async def exchange(self, body: bytes, reads: Reads, *, fresh: bool = False) -> None:
-        target = self._target
+    def sign(self, post: Post) -> Post:
+        return _signed(self._target, post)
+
+    async def exchange(self, post: Post, reads: Reads, *, fresh: bool = False) -> None:
         async with self._sessions[fresh].post(
-            target.url,
-            data=body,
-            headers=self._headers,
+            self._target.at(post.path),
+            data=post.body,
+            headers={**self._headers, **post.headers},
             allow_redirects=False,
             ssl=self._tls,
             proxy=self._proxy,
@@ -339,6 +377,17 @@ def _head(status: int, headers: Mapping[str, str]) -> Head:
     return Head(status, {name.lower(): value.encode(errors="replace").decode() for name, value in headers.items()})
 
 
+def _signed(target: Target, post: Post) -> Post:
+    if target.signer is None:
+        return post
+    headers = target.signer(str(target.at(post.path)), target.headers, post.body)
+    return replace(post, headers={name.lower(): value for name, value in headers.items()})
+
+
+def _lines(headers: Mapping[str, str]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+
+
 def _host(url: URL) -> str:
     """The Host header: the port only where it is not the scheme's own."""
     host = url.host_subcomponent or ""
@@ -374,7 +423,7 @@ async def self_test() -> str:
         transport = StampedTransport(Target(URL(f"http://127.0.0.1:{port}/"), {}, 5.0))
         await transport.open(1)
         reads = Reads()
-        posting = asyncio.create_task(transport.exchange(b"123", reads))
+        posting = asyncio.create_task(transport.exchange(Post("/", b"123"), reads))
         async with asyncio.timeout(5):
             while not reads.data and not posting.done():  # noqa: ASYNC110  the handler has no event, and shall have none
                 await asyncio.sleep(0.001)

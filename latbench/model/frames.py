@@ -7,6 +7,7 @@ keys are named by environment variable and read by the engine where it runs.
 
 import struct
 from hashlib import sha256
+from typing import Any
 
 import msgspec
 
@@ -22,7 +23,9 @@ class Job(msgspec.Struct, tag="job"):
     """Everything a worker needs to know before the first step.
 
     `origin_ns` is the zero of the run's clock, in the CLOCK_MONOTONIC of the machine where the engine runs. `prices`
-    are by endpoint, as in `RunRecord`; with `budgeted`, nothing is sent that the master has not granted.
+    are by endpoint, as in `RunRecord`; with `budgeted`, nothing is sent that the master has not granted. With several
+    `modes` the same prompts go out in each, held to `schema` where the mode is not `text`. With `respect`, a request
+    that is refused for now waits as it was told, and is made again.
     """
 
     run_id: str
@@ -40,6 +43,9 @@ class Job(msgspec.Struct, tag="job"):
     drain_ns: int
     budgeted: bool = False
     prices: dict[str, dict[str, float]] = {}
+    modes: tuple[str, ...] = ("text",)
+    schema: dict[str, Any] = {}
+    respect: bool = False
 
 
 class Slot(msgspec.Struct, array_like=True, frozen=True):

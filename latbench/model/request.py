@@ -8,6 +8,11 @@ from typing import Any
 
 import msgspec
 
+TEXT = "text"
+PROMPTED = "prompted"
+MODES = (TEXT, PROMPTED, "json_schema", "tool")
+"""How an answer may be asked for: as it comes, by a schema in the prompt, held to a schema, as a tool's arguments."""
+
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
     """One turn of a conversation."""

@@ -36,7 +36,9 @@ class RunRecord(msgspec.Struct):
     `state` is `running`, `complete` or `partial`; `stops` lists why endpoints were stopped by a guard (endpoint,
     reason), `notes` what happened that a reader of the figures must know (code, value, advice). `slo` maps a metric to
     its limit in the metric's unit, `prices` an endpoint to US dollars for a million tokens (`input`, `output`, and
-    `cached_input` where it is known); `lead` names the metrics that lead the summary. `directory` is the run directory.
+    `cached_input` where it is known); `promised` an endpoint to the limits that its provider promised (`rpm`, `tpm`,
+    `concurrency`, `rpd`), and `demand` is the peak that is needed (`rpm`, `tokens_per_request`). `lead` names the
+    metrics that lead the summary. `directory` is the run directory.
     """
 
     id: str
@@ -59,6 +61,8 @@ class RunRecord(msgspec.Struct):
     git_commit: str | None = None
     planned: int = 0
     slo: dict[str, float] = {}
+    promised: dict[str, dict[str, int]] = {}
+    demand: dict[str, int] = {}
     prices: dict[str, dict[str, float]] = {}
     lead: list[str] = []
     directory: str | None = None

@@ -62,8 +62,9 @@ class Sample(msgspec.Struct, array_like=True):
     time per output token exists. `text` is set only while somebody still has to read it.
 
     `tries` are the attempts before the one that the stamps are of, `waited_ns` is what was waited between them.
-    `key_index` is the place of the API key that was used. `reference_tokens` counts the visible text with o200k_base, whatever the model's own tokens are;
-    `valid` says whether the answer satisfies the schema that was asked for, `met` whether it is what the prompt expects.
+    `key_index` is the place of the API key that was used. `reference_tokens` counts the visible text with o200k_base,
+    whatever the model's own tokens are; `valid` says whether the answer satisfies the schema that was asked for, `met`
+    whether it is what the prompt expects; None where nobody asked.
     """
 
     endpoint: str

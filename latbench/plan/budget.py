@@ -416,6 +416,23 @@ class Treasury:
             for account in self._accounts.values()
         )
 
+    def reserved(self) -> Amount:
+        """What of `spent` is only reserved: the worst cases of requests under way, and all that a lost worker had."""
+        settled = _total(account.state.reserved - account.state.held for account in self._accounts.values())
+        return self.spent() - settled
+
+    def words(self) -> str:
+        """How much of each limit is used, and how much more is reserved for requests that have not been settled."""
+        reserved = self.reserved()
+        amounts = (astuple(self._limits), astuple(self.spent() - reserved), astuple(reserved))
+        parts = []
+        for unit, limit, used, more in zip(("requests", "tokens", "USD"), *amounts, strict=True):
+            if limit is not None:
+                taken, kept, whole = (f"{n / _NANO:.4f}" if unit == "USD" else str(n) for n in (used, more, limit))
+                under_way = f" used and {kept} reserved for requests under way," if more else ""
+                parts.append(f"{taken}{under_way} of {whole} {unit}")
+        return ", ".join(parts)
+
     @property
     def exhausted(self) -> bool:
         """Whether somebody waits for what nobody has any more, nor a request in flight could give back."""

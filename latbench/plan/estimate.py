@@ -4,7 +4,8 @@ Arrivals of an open loop are counted exactly: they are computed from the seed as
 how many requests a closed loop by duration makes: its totals are None, and the cost of a request stands for itself.
 
 Input tokens are the mean over the prompts by their weights, in o200k tokens: a provider counts with a tokenizer of its
-own and adds its template. Output tokens are the most that may be asked for. A turn of a session is counted with all
+own and adds its template: a price is an estimate, and no bound, though it takes every answer as long as it may be.
+Output tokens are the most that may be asked for. A turn of a session is counted with all
 turns before it, prompts and answers, the answers as long as they may be.
 """
 
@@ -17,9 +18,11 @@ import numpy as np
 
 from latbench.analysis.stats import NEED
 from latbench.model.load import Sessions, Step, Trace
-from latbench.model.request import Prompt
+from latbench.model.request import Ask, Endpoint, Prompt
 from latbench.plan.arrivals import arrivals, sequence
-from latbench.plan.budget import Limits, Price
+from latbench.plan.budget import Amount, Limits, Price, worst_case
+from latbench.plan.draw import NONCE_CHARS, open_with
+from latbench.providers.registry import DIALECTS
 
 _NANO = 1e9
 _Number = TypeVar("_Number", int, float)
@@ -206,11 +209,62 @@ def _seconds(step: Step, offsets: np.ndarray | None, turns: int) -> float | None
     return None if end_ns is None else end_ns * turns / _NANO
 
 
+# --- whether a budget is enough for one request ----------------------------------------------------------------------
+
+
+def smallest_request(
+    endpoint: Endpoint,
+    price: Mapping[str, float] | None,
+    steps: Sequence[Step],
+    prompts: Sequence[Prompt],
+    weights: Mapping[str, float],
+    max_tokens: int,
+    *,
+    cold: bool,
+) -> Amount:
+    """The least, in each dimension, that a budget has to have left before any request may go to an endpoint.
+
+    It is counted as the engine counts it: the bytes of the body for its input tokens, and the longest answer. A run
+    whose budget is smaller cannot send anything.
+    """
+    named = {name for step in steps if isinstance(step.shape, Trace) for name in step.shape.prompt_ids}
+    asked = {int(most) for step in steps if isinstance(step.shape, Trace) for most in _asked(step.shape)} - {0}
+    rate = Price.of(price)
+    least: Amount | None = None
+    for prompt in prompts:
+        if prompt.task not in weights and prompt.id not in named:
+            continue
+        longest = min(max_tokens, prompt.max_tokens or max_tokens, *asked)
+        messages = open_with("0" * NONCE_CHARS, prompt.messages) if cold else prompt.messages
+        body = DIALECTS[endpoint.api].build(endpoint, Ask(messages, longest)).body
+        worst = worst_case(rate, len(body), longest)
+        least = worst if least is None else least.least(worst)
+    return least or Amount()
+
+
+def _asked(trace: Trace) -> np.ndarray:
+    return np.unique(np.frombuffer(trace.max_tokens, dtype="<i4"))
+
+
+def too_small(limits: Limits, least: Amount) -> tuple[str, str] | None:
+    """Which limit of a budget is smaller than any request, and why, if one is."""
+    if limits.nano_usd is not None and least.nano_usd > limits.nano_usd:
+        most, whole = (f"{dollars(amount / _NANO)} USD" for amount in (least.nano_usd, limits.nano_usd))
+        return "usd", f"even the smallest request may cost {most}, more than the whole budget of {whole}"
+    if limits.tokens is not None and least.tokens > limits.tokens:
+        most, whole = f"{least.tokens:,}", f"{limits.tokens:,}"
+        return "tokens", f"even the smallest request may take {most} tokens, more than the whole budget of {whole}"
+    return None
+
+
 # --- the price in one line -------------------------------------------------------------------------------------------
 
 
 def price_line(found: Estimate) -> str:
-    """What is said before the start, in one line: how many requests at most, their tokens, their price, the budget."""
+    """What is said before the start, in one line: how many requests at most, their tokens, their price, the budget.
+
+    "At most" is said of bounds only: of the price and the input tokens, which are estimates, "about".
+    """
     if found.requests is None or found.input_tokens is None or found.output_tokens is None:
         return _price_of_one(found)
     tokens = f"about {short(found.input_tokens)} input and at most {short(found.output_tokens)} output tokens"
@@ -237,7 +291,7 @@ def _price(found: Estimate, usd: float | None) -> str:
     if usd is None:
         return "price unknown"
     without = f" without {', '.join(found.unpriced)}, of unknown price" if found.unpriced else ""
-    return f"{dollars(usd)} USD{without}"
+    return f"about {dollars(usd)} USD{without}"
 
 
 def _budget(budget: Limits) -> str:

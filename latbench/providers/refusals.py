@@ -4,26 +4,32 @@ The table is that of the outcomes: a 429 is told apart by its own words (code, t
 cures a limit per minute, and cures neither an empty account nor a request that is larger than the limit. Where the
 words say nothing, the kind is `unknown`; nothing is guessed from the load we sent.
 
-A wait is read where one was asked for: `retry-after-ms`, `retry-after` in seconds, LiteLLM's copy of it, or the
-message ("try again in 1m2.5s"). `retry-after` as a date is ignored, since there is no clock here; so is
-`x-ratelimit-reset-*`, which says when the whole quota is back and not how long to wait.
+A wait is read where one was asked for: `retry-after-ms`, `retry-after` in seconds or as a date, LiteLLM's copies of
+them, Gemini's `RetryInfo`, or the message ("try again in 1m2.5s"); and where nobody asks, from a point in time at which
+the limit that is spent is back (Anthropic, Cohere, OpenRouter). Dates count from the response's own `date`: there is no
+clock here. `x-ratelimit-reset-*` is ignored: it says when the whole quota is back and not how long to wait.
+
+Not confirmed (providers.md, section 18): that OpenRouter's reset is in milliseconds (the size of the number decides),
+the wording of Bedrock's messages, Mistral's headers. A status other than 429 decides by itself, whatever is said:
+Anthropic's spend limit of one's own is a 400 and so `invalid_request`, Bedrock's service quota too.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from latbench.model.answer import Refusal
 from latbench.model.sample import Outcome
+from latbench.providers.headroom import UPSTREAM, headroom
+from latbench.providers.moments import DURATION, NUMBER, UNIT_NS, bounded, duration_ns, number_ns, until_ns
 
 MAX_TEXT_CHARS = 300
 """How much of a provider's code or message is kept."""
 
 _DAY_LONG_NS = 3_600_000_000_000
-_MAX_WAIT_S = 10**9  # about 31 years: more is nonsense, and must not overflow 64 bits of nanoseconds
 
 _BY_STATUS = {
     401: Outcome.AUTH_ERROR,
@@ -52,40 +58,63 @@ _BILLING_CODES = frozenset(
     }
 )
 _RAMP_CODES = frozenset({"slow_down", "ramp_limit_exceeded"})
-_LIMIT_CODES = frozenset({"rate_limit_exceeded", "rate_limit_error", "too_many_requests"})
-_OVERLOAD_CODES = frozenset({"service_unavailable", "service_unavailable_error"})
+_LIMIT_CODES = frozenset(
+    {"rate_limit_exceeded", "rate_limit_error", "too_many_requests", "resource_exhausted", "throttlingexception"}
+)
+_OVERLOAD_CODES = frozenset(
+    {"service_unavailable", "service_unavailable_error", "unavailable", "serviceunavailableexception"}
+)
 
 # The first line with a phrase that occurs decides: a limit per day also names requests or tokens.
 _KIND_PHRASES = (
     ("daily", ("per day", "per-day", "(rpd)", "(tpd)")),
+    ("ramp", ("acceleration limit",)),
     ("input_tokens", ("input tokens per", "(itpm)")),
     ("output_tokens", ("output tokens per", "(otpm)")),
     ("tokens", ("tokens per min", "tokens per sec", "token rate limit", "too many tokens", "(tpm)")),
-    ("requests", ("requests per min", "requests per sec", "call rate limit", "(rpm)")),
+    ("requests", ("requests per min", "requests per sec", "call rate limit", "calls / minute", "(rpm)")),
     ("concurrency", ("concurren", "simultaneous", "parallel requests", "model is overloaded")),
 )
 
-# ASCII throughout: an exotic digit or letter in hostile text would match here and fail further on.
-_UNIT_NS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "µs": 1_000}
+# What a spent limit in the headers (a kind of `headroom`) makes of a refusal.
+_KIND_OF_SPENT = {
+    "requests": "requests",
+    "tokens": "tokens",
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "priority_input_tokens": "input_tokens",
+    "priority_output_tokens": "output_tokens",
+    "project_tokens": "tokens",
+    "tokens_usage_based": "tokens",
+    "requests_day": "daily",
+    "tokens_day": "daily",
+}
+_NO_QUOTA = re.compile(r"quota exceeded for metric:.{0,200}?\blimit: 0(?![\d.])", re.ASCII)
+
 _WORD_UNITS = {"hour": "h", "minute": "m", "second": "s", "millisecond": "ms"}
-_PART = re.compile(r"(\d{1,12}(?:\.\d{1,18})?)(h|ms|m|s|us|µs)", re.ASCII)
-_DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
-_NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,18})?", re.ASCII)
 _ASKED = re.compile(
     rf"(?:try again|retry)\s+(?:in|after)\s+"
-    rf"(?:(?P<number>{_NUMBER.pattern})\s*(?P<unit>hour|minute|second|millisecond)s?\b|(?P<go>{_DURATION.pattern})(?!\w))",
+    rf"(?:(?P<number>{NUMBER.pattern})\s*(?P<unit>hour|minute|second|millisecond)s?\b|(?P<go>{DURATION.pattern})(?!\w))",
     re.IGNORECASE | re.ASCII,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorWords:
-    """A provider's own words for an error, each capped; None where it said nothing."""
+    """A provider's own words for an error, each capped; None where it said nothing.
+
+    Of Google's details, `quotas` are the kinds of the limits that were violated, `no_quota` that one of them is 0, and
+    `retry_ns` the wait that was asked for. `reset` is OpenRouter's point in time, as it was written.
+    """
 
     code: str | None = None
     type: str | None = None
     message: str | None = None
     detail_code: str | None = None
+    quotas: frozenset[str] = frozenset()
+    no_quota: bool = False
+    retry_ns: int | None = None
+    reset: str | None = None
 
     @property
     def names(self) -> frozenset[str]:
@@ -93,29 +122,49 @@ class ErrorWords:
         return frozenset(name.lower() for name in (self.code, self.type, self.detail_code) if name)
 
 
-def duration_ns(text: str) -> int | None:
-    """Nanoseconds of a duration in Go's grammar (`120ms`, `1.146s`, `1m30s`, `114h18m0s`); None for anything else."""
-    if not _DURATION.fullmatch(text):
-        return None
-    return _bounded(sum(float(number) * _UNIT_NS[unit] for number, unit in _PART.findall(text)))
+def wait_ns(headers: Mapping[str, str], message: str | None, retry_ns: int | None = None) -> int | None:
+    """The wait that was asked for in so many words; `retry_ns` is what Google's details say.
+
+    Header names are in lower case.
+    """
+    for found in (_wait_of_headers(headers), retry_ns):
+        if found is not None:
+            return found
+    return _wait_of_message(message or "")
 
 
-def wait_ns(headers: Mapping[str, str], message: str | None) -> int | None:
-    """The wait that was asked for. Header names are in lower case."""
-    for name, unit in (("retry-after-ms", "ms"), ("retry-after", "s"), ("llm_provider-retry-after", "s")):
-        value = headers.get(name, "").strip()
-        if _NUMBER.fullmatch(value):
-            return _bounded(float(value) * _UNIT_NS[unit])
-    asked = _ASKED.search(message or "")
+def _wait_of_headers(headers: Mapping[str, str]) -> int | None:
+    for prefix in ("", UPSTREAM):
+        for name, unit in (("retry-after-ms", "ms"), ("retry-after", "s")):
+            value = headers.get(prefix + name, "").strip()
+            if NUMBER.fullmatch(value):
+                return number_ns(value, unit)
+            until = until_ns(value, headers)
+            if until is not None:
+                return until
+    return None
+
+
+def _wait_of_message(message: str) -> int | None:
+    asked = _ASKED.search(message)
     if asked is None:
         return None
     if asked["go"]:
         return duration_ns(asked["go"].lower())
-    return _bounded(float(asked["number"]) * _UNIT_NS[_WORD_UNITS[asked["unit"].lower()]])
+    return bounded(float(asked["number"]) * UNIT_NS[_WORD_UNITS[asked["unit"].lower()]])
 
 
-def _bounded(nanoseconds: float) -> int | None:
-    return round(nanoseconds) if nanoseconds <= _MAX_WAIT_S * 1e9 else None
+def _reset_ns(headers: Mapping[str, str], words: ErrorWords) -> int | None:
+    """How long until what is spent is back, where that is given as a point in time; the last one of several."""
+    resets = [
+        headers.get(f"{prefix}anthropic-ratelimit-{limit}-reset", "").strip()
+        for prefix in ("", UPSTREAM)
+        for limit in ("requests", "tokens", "input-tokens", "output-tokens")
+        if headers.get(f"{prefix}anthropic-ratelimit-{limit}-remaining", "").strip() == "0"
+    ]
+    resets.append(words.reset or headers.get("x-ratelimit-reset", "").strip())
+    known = [until for reset in resets if (until := until_ns(reset, headers)) is not None]
+    return max(known, default=None)
 
 
 def capped(value: object, limit: int = MAX_TEXT_CHARS) -> str | None:
@@ -125,7 +174,10 @@ def capped(value: object, limit: int = MAX_TEXT_CHARS) -> str | None:
     """
     if value is None or isinstance(value, bool):
         return None
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    try:
+        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    except RecursionError:  # decoding goes a little deeper than encoding does
+        return None
     return " ".join(text[: 10 * limit].split())[:limit] or None
 
 
@@ -133,14 +185,58 @@ def error_words(error: object) -> ErrorWords:
     """The words in a decoded `error` value: an object with code, type and message, or a plain text."""
     if not isinstance(error, dict):
         return ErrorWords(message=capped(error))
-    details = error.get("details")
-    message = next((error[key] for key in ("message", "error", "detail", "msg") if error.get(key)), None)
+    details, status = error.get("details"), error.get("status")
+    said = error.get("type") or error.get("error_type") or (status if isinstance(status, str) else None)
+    message = next((error[key] for key in ("message", "Message", "error", "detail", "msg") if error.get(key)), None)
     return ErrorWords(
         code=capped(error.get("code")),
-        type=capped(error.get("type") or error.get("error_type")),
-        message=capped(message),
+        type=capped(said),
+        message=_with_upstream(capped(message), error.get("metadata")),
         detail_code=capped(details.get("error_code")) if isinstance(details, dict) else None,
+        reset=_openrouter_reset(error.get("metadata")),
+        **_google_details(details),
     )
+
+
+def _with_upstream(message: str | None, metadata: object) -> str | None:
+    """OpenRouter's message with what its upstream said: "Provider returned error" tells nothing by itself."""
+    raw = capped(metadata.get("raw")) if isinstance(metadata, dict) else None
+    return message if raw is None else capped(f"{message or ''} ({raw})")
+
+
+def _openrouter_reset(metadata: object) -> str | None:
+    headers = metadata.get("headers") if isinstance(metadata, dict) else None
+    if not isinstance(headers, dict):
+        return None
+    return next((capped(value) for name, value in headers.items() if name.lower() == "x-ratelimit-reset"), None)
+
+
+def _google_details(details: object) -> dict[str, Any]:
+    """`QuotaFailure` and `RetryInfo` among Google's details, as fields of `ErrorWords`."""
+    quotas: set[str] = set()
+    no_quota, retry_ns = False, None
+    for detail in details if isinstance(details, list) else ():
+        if not isinstance(detail, dict):
+            continue
+        if isinstance(detail.get("retryDelay"), str):
+            retry_ns = duration_ns(detail["retryDelay"])
+        violations = detail.get("violations")
+        for violation in violations if isinstance(violations, list) else ():
+            if isinstance(violation, dict):
+                quotas.add(_google_kind(str(violation.get("quotaId")), str(violation.get("quotaMetric"))))
+                no_quota = no_quota or str(violation.get("quotaValue")) == "0"
+    return {"quotas": frozenset(quotas), "no_quota": no_quota, "retry_ns": retry_ns}
+
+
+def _google_kind(quota_id: str, metric: str) -> str:
+    """A limit per day may still ask for a wait of seconds: the id is what counts."""
+    if "PerDay" in quota_id:
+        return "daily"
+    if "InputToken" in quota_id or "input_token" in metric:
+        return "input_tokens"
+    if "Token" in quota_id:
+        return "tokens"
+    return "requests" if "PerMinute" in quota_id else "unknown"
 
 
 def refusal_of_event(error: object) -> Refusal:
@@ -160,17 +256,26 @@ def refusal_of_event(error: object) -> Refusal:
 def refusal_of_status(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     """Any status but 200 with any bytes as its body. Header names are in lower case."""
     words = _words_of_body(body)
+    # Bedrock names the error in a header, with a namespace behind it.
+    named = capped(headers.get("x-amzn-errortype", "").partition(":")[0])
+    if named and words.type is None:
+        words = replace(words, type=named)
     if status == 429:
         return _refusal_of_429(headers, words)
     return _refusal(_BY_STATUS.get(status, Outcome.HTTP_ERROR), None, headers, words)
 
 
 def _words_of_body(body: bytes) -> ErrorWords:
-    """The words of `{"error": {…}}`, `{"error": "text"}`, `{"message": "text"}`, or of whatever text there is."""
+    """The words of `{"error": {…}}`, `{"error": "text"}`, `{"message": "text"}`, or of whatever text there is.
+
+    Gemini wraps its object into a list where the answer was asked for as one.
+    """
     try:
         decoded: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ErrorWords(message=capped(body[: 10 * MAX_TEXT_CHARS].decode("utf-8", "replace")))
+    if isinstance(decoded, list) and len(decoded) == 1 and isinstance(decoded[0], dict):
+        decoded = decoded[0]
     if isinstance(decoded, dict) and isinstance(decoded.get("error"), dict):
         return error_words(decoded["error"])
     return error_words(decoded)
@@ -178,7 +283,12 @@ def _words_of_body(body: bytes) -> ErrorWords:
 
 def _refusal_of_429(headers: Mapping[str, str], words: ErrorWords) -> Refusal:
     message = (words.message or "").lower()
-    if words.names & _BILLING_CODES:
+    if (
+        words.names & _BILLING_CODES
+        or any("spend_limit" in name for name in words.names)
+        or words.no_quota
+        or _NO_QUOTA.search(message)
+    ):
         return _refusal(Outcome.QUOTA_EXHAUSTED, None, headers, words)
     if "request too large" in message:
         return _refusal(Outcome.INVALID_REQUEST, None, headers, words)
@@ -188,26 +298,46 @@ def _refusal_of_429(headers: Mapping[str, str], words: ErrorWords) -> Refusal:
 def _kind(headers: Mapping[str, str], words: ErrorWords, message: str) -> str:
     if words.names & _RAMP_CODES:
         return "ramp"
+    if words.quotas:
+        return "daily" if "daily" in words.quotas else _only(words.quotas)
     phrased = next((kind for kind, phrases in _KIND_PHRASES if any(phrase in message for phrase in phrases)), None)
     if phrased == "daily":
         return phrased
     # Azure's daily limits look like those per minute and ask for a wait of hours.
     if (wait_ns(headers, words.message) or 0) >= _DAY_LONG_NS:
         return "daily"
-    if phrased is not None:
-        return phrased
-    for kind in ("tokens", "requests"):
-        if kind in words.names:
-            return kind
-    spent = [kind for kind in ("tokens", "requests") if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0"]
-    return spent[0] if len(spent) == 1 else "unknown"
+    return phrased or _kind_of_names(headers, words, message)
+
+
+def _kind_of_names(headers: Mapping[str, str], words: ErrorWords, message: str) -> str:
+    """Where the message names no limit: from the names in the body, else from the one limit that is spent."""
+    room = headroom(headers)
+    if "tokens" in words.names:
+        return "tokens"
+    if "requests" in words.names:
+        return "daily" if "requests_day" in room and "requests" not in room else "requests"  # Groq
+    if "overloaded" in words.names:  # TGI, which takes so many requests at once
+        return "concurrency"
+    if "throttlingexception" in words.names and "too many requests" in message:
+        return "requests"
+    spent = {_KIND_OF_SPENT[kind] for kind, one in room.items() if one.remaining == 0 and kind in _KIND_OF_SPENT}
+    if spent & {"input_tokens", "output_tokens"}:
+        spent.discard("tokens")  # Anthropic's combined figure repeats the scarcest of them
+    return _only(spent)
+
+
+def _only(kinds: Set[str]) -> str:
+    return next(iter(kinds)) if len(kinds) == 1 else "unknown"
 
 
 def _refusal(outcome: Outcome, kind: str | None, headers: Mapping[str, str], words: ErrorWords) -> Refusal:
+    asked_ns = wait_ns(headers, words.message, words.retry_ns)
+    if asked_ns is None and outcome is Outcome.RATE_LIMITED:
+        asked_ns = _reset_ns(headers, words)
     return Refusal(
         outcome=outcome.value,
         kind=kind,
         code=words.detail_code or words.code or words.type,
         message=words.message,
-        wait_ns=wait_ns(headers, words.message),
+        wait_ns=asked_ns,
     )

@@ -13,6 +13,7 @@ STEP_TIMES_HEAD = ("step, ms", "TTFT p50", "p95", "end to end p50", "p95")
 FROM_DUE_HEAD = "from due p95"
 GOOD_HEAD = "good"
 THIN_NOTE = "thin: fewer than 30 distinct prompts."
+NEEDS = "n/a \N{GREATER-THAN OR EQUAL TO}"
 NEED_NOTE = "n/a ≥N: the percentile needs at least N values; there are fewer."
 
 
@@ -41,20 +42,48 @@ def share(value: float | None) -> str:
 def percentile(table: Mapping[str, Any], name: str) -> str:
     """A percentile of a metric, `n/a ≥need` where the values are too few, a dash where there are none."""
     if table["n"] and name in table["need"]:
-        return f"n/a ≥{table['need'][name][0]}"
+        return f"{NEEDS}{table['need'][name][0]}"
     return number(table[name])
 
 
 def rows(metrics: Mapping[str, Any], *, rates: bool) -> Iterator[tuple[Metric, list[str]]]:
     """The rates, or everything else, in the catalogue's order: each with n and its shown percentiles.
 
-    Latency from due is left out where it equals the latency from sent, as it does in a closed loop.
+    Latency from due is left out where it equals the latency from sent, as it does in a closed loop, and so is what has
+    no values at all, as what only a stream has where answers come in one piece: `without_values` names it.
     """
     for metric in METRICS:
         table = metrics[metric.json_name]
         repeated = metric.name.endswith("_response") and table == metrics[metric.json_name.replace("_response", "")]
-        if metric.higher_is_better == rates and not repeated:
+        if metric.higher_is_better == rates and table["n"] and not repeated:
             yield metric, [count(table["n"]), *(percentile(table, name) for name in metric.shown)]
+
+
+def without_values(metrics: Mapping[str, Any]) -> str:
+    """The metrics that `rows` leaves out, in one line; empty where there are none."""
+    labels = [
+        f"{metric.label} ({metric.unit})" if metric.higher_is_better else metric.label
+        for metric in METRICS
+        if not metrics[metric.json_name]["n"] and not metric.name.endswith("_response")
+    ]
+    return f"no values: {', '.join(labels)}" if labels else ""
+
+
+def trimmed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Table, str]:
+    """A table without the columns in which no row has a figure, and what to say of those that need more data."""
+    columns = list(zip(*rows, strict=True)) or [("",)] * len(head)
+    kept = [at for at, column in enumerate(columns) if not all(map(_is_none, column))]
+    short: dict[str, str] = {}
+    for at in sorted({*range(len(head))} - {*kept}):
+        needs = [cell.removeprefix(NEEDS) for cell in columns[at] if cell != MISSING]
+        if needs:
+            short.setdefault(head[at], min(needs, key=int))
+    note = "; ".join(f"{name} needs at least {least} values" for name, least in short.items())
+    return ([head[at] for at in kept], [[row[at] for at in kept] for row in rows]), note
+
+
+def _is_none(cell: str) -> bool:
+    return cell == MISSING or cell.startswith(NEEDS)
 
 
 def shown(*, rates: bool) -> tuple[str, ...]:
@@ -156,7 +185,12 @@ def slo(endpoint: Mapping[str, Any], limits: Mapping[str, float]) -> str:
 
 
 def _limit(metric: Metric, limit: float) -> str:
-    return f"{metric.label} {'at least' if metric.higher_is_better else 'at most'} {limit:g} {metric.unit}"
+    return f"{metric.label} {'at least' if metric.higher_is_better else 'at most'} {_amount(metric, limit)}"
+
+
+def _amount(metric: Metric, limit: float) -> str:
+    """A limit in its metric's unit, but in seconds from one second on: nobody wrote 60000 ms."""
+    return f"{limit / 1000:g} s" if metric.unit == "ms" and limit >= 1000 else f"{limit:g} {metric.unit}"
 
 
 def levels(found: Mapping[str, int | None], steps: Sequence[Mapping[str, Any]]) -> str:
@@ -185,7 +219,7 @@ def _lead_of_metric(found: Mapping[str, Any]) -> str:
     if found["limit"] is None:
         return f"{metric.label} {figures}"
     least = "at least " if metric.higher_is_better else ""
-    return f"{metric.label} {figures} (limit {least}{found['limit']:g} {metric.unit})"
+    return f"{metric.label} {figures} (limit {least}{_amount(metric, found['limit'])})"
 
 
 def _lead_of_run(found: Mapping[str, Any]) -> str:
@@ -233,6 +267,12 @@ def rate_limits(found: Mapping[str, Any]) -> str:
     wait = found["retry_after_s"]
     asked = "" if wait["max"] is None else f"; asked to wait p50 {number(wait['p50'])} s, max {number(wait['max'])} s"
     return f"{count(found['hits'])} hits ({kinds}){asked}"
+
+
+def reasons(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(severity, line) of each reason, the gravest first; but before all that a run never ended."""
+    ordered = sorted(found, key=lambda one: one["code"] != "unfinished")
+    return [(one["severity"], reason(one)) for one in ordered]
 
 
 def reason(found: Mapping[str, Any]) -> str:

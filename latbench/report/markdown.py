@@ -5,7 +5,7 @@ Everything that came from outside is cleaned of control characters and escaped, 
 
 import html
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from latbench.metrics.catalogue import METRICS
@@ -31,8 +31,8 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"**Verdict: {found['verdict']}**"
     yield ""
-    for reason in found["reasons"]:
-        yield f"- {reason['severity']}: {escape(figures.reason(reason))}"
+    for severity, line in figures.reasons(found["reasons"]):
+        yield f"- {severity}: {escape(line)}"
     if found["reasons"]:
         yield ""
     yield f"Run `{run['id']}`: {escape(figures.run_line(run, summary['steps']))}."
@@ -78,7 +78,11 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
         return
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
         rows = [[metric.label, *cells] for metric, cells in figures.rows(endpoint["metrics"], rates=rates)]
-        yield from _table((title, "n", *figures.shown(rates=rates)), rows)
+        if rows:
+            yield from _table((title, "n", *figures.shown(rates=rates)), rows)
+    if missing := figures.without_values(endpoint["metrics"]):
+        yield escape(missing)
+        yield ""
     for kind in ("turn", "task", "language", "tag", "input_length"):
         slices = figures.slice_rows(endpoint[f"by_{kind}"] or {})
         if slices:
@@ -104,9 +108,13 @@ def _legend() -> Iterator[str]:
     yield f"- {figures.THIN_NOTE}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    (head, rows), note = figures.trimmed(head, rows)
     yield f"| {' | '.join(head)} |"
     yield f"|---{'|---:' * (len(head) - 1)}|"
     for row in rows:
         yield f"| {' | '.join(escape(cell) for cell in row)} |"
     yield ""
+    if note:
+        yield escape(note)
+        yield ""

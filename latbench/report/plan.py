@@ -36,7 +36,7 @@ def _lines(found: Estimate, name: str) -> Iterator[str]:
         yield f"  duration: {_duration(step.seconds)}"
         yield f"  a request: {_tokens(step.request_input_tokens, step.request_output_tokens)}{_prices(step)}"
         if step.input_tokens is not None and step.output_tokens is not None:
-            usd = "" if step.usd is None else f", {dollars(step.usd)} USD"
+            usd = "" if step.usd is None else f", about {dollars(step.usd)} USD"
             yield f"  the step: {_tokens(step.input_tokens, step.output_tokens)}{usd}"
         yield f"  percentiles{' of each endpoint' if several else ''}: {_percentiles(step)}"
 
@@ -62,8 +62,8 @@ def _tokens(input_tokens: float, output_tokens: float) -> str:
 
 def _prices(step: StepEstimate) -> str:
     if len(step.request_usd) == 1:
-        return "".join(f", {dollars(usd)} USD" for usd in step.request_usd.values())
-    return "".join(f", {name} {dollars(usd)} USD" for name, usd in step.request_usd.items())
+        return "".join(f", about {dollars(usd)} USD" for usd in step.request_usd.values())
+    return "".join(f", {name} about {dollars(usd)} USD" for name, usd in step.request_usd.items())
 
 
 def _percentiles(step: StepEstimate) -> str:

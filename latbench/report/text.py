@@ -96,15 +96,18 @@ class _Page:
             self._console.print(Text(clean(place)), soft_wrap=True)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table without lines: the first column on the left, figures on the right."""
+        """A table without lines: the first column on the left, figures on the right. Empty columns are left out."""
+        (head, rows), note = figures.trimmed(head, rows)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
         for at, title in enumerate(head):
             # Only names may be broken: a figure that is cut is another figure.
             table.add_column(Text(title), justify="right" if at else "left", no_wrap=at > 0, overflow="fold")
         for row in rows:
-            self.has_needs |= any(cell.startswith("n/a") for cell in row[1:])
+            self.has_needs |= any(cell.startswith(figures.NEEDS) for cell in row[1:])
             table.add_row(*(Text(clean(cell)) for cell in row))
         self._console.print(table)
+        if note:
+            self.line(note, "dim")
 
     def text(self) -> str:
         return "".join(f"{line.rstrip()}\n" for line in self._buffer.getvalue().splitlines())
@@ -113,8 +116,8 @@ class _Page:
 def _verdict(page: _Page, summary: Mapping[str, Any]) -> None:
     found = summary["validity"]
     page.line(f"verdict: {found['verdict']}", f"bold {_COLOUR[found['verdict']]}")
-    for reason in found["reasons"]:
-        page.line(f"{reason['severity']}: {figures.reason(reason)}", _COLOUR[reason["severity"]])
+    for severity, line in figures.reasons(found["reasons"]):
+        page.line(f"{severity}: {line}", _COLOUR[severity])
 
 
 def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
@@ -149,8 +152,11 @@ def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapp
 def _metrics(page: _Page, metrics: Mapping[str, Any]) -> None:
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
         rows = [(metric.label, *cells) for metric, cells in figures.rows(metrics, rates=rates)]
-        page.blank()
-        page.table((title, "n", *figures.shown(rates=rates)), rows)
+        if rows:
+            page.blank()
+            page.table((title, "n", *figures.shown(rates=rates)), rows)
+    if missing := figures.without_values(metrics):
+        page.line(missing, "dim")
 
 
 def _slices(page: _Page, title: str, found: Mapping[str, Any]) -> None:

@@ -30,12 +30,10 @@ _HIGHEST_PER_H = 1_000_000 * _PER_H
 
 def parse_duration(value: object) -> int:
     """Nanoseconds of `250ms`, `30s`, `5m` or `1h`. Raises ValueError with advice; a bare number is refused."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if _is_bare(value):
         raise ValueError(f"a bare number; write {value}s")
     if not isinstance(value, str):
         raise ValueError("must be a duration such as 30s")
-    if re.fullmatch(_NUMBER, value):
-        raise ValueError(f"a bare number; write {value}s")
     match = re.fullmatch(rf"({_NUMBER})(ms|s|m|h)", value)
     if match is None:
         raise ValueError("not a duration; write one number and one unit (ms, s, m or h), such as 90s")
@@ -45,6 +43,23 @@ def parse_duration(value: object) -> int:
     if ns != int(ns):
         raise ValueError("finer than a nanosecond; write fewer decimals")
     return int(ns)
+
+
+def parse_positive_duration(value: object) -> int:
+    """As `parse_duration`, and not 0: advice that would be refused next is not given."""
+    if _is_bare(value) and float(str(value)) == 0:
+        raise ValueError("must be longer than 0, with its unit, such as 60s")
+    ns = parse_duration(value)
+    if ns == 0:
+        raise ValueError("must be longer than 0s")
+    return ns
+
+
+def _is_bare(value: object) -> bool:
+    """Whether a value is a number that lacks its unit. What is below 0 would not do with one either."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value >= 0
+    return isinstance(value, str) and re.fullmatch(_NUMBER, value) is not None
 
 
 def format_duration(ns: int) -> str:
@@ -70,12 +85,12 @@ def parse_size(value: object) -> int:
 
 def parse_rate(value: object) -> float:
     """Arrivals a second of `4/s`, `120/min` or `30/h`. Raises ValueError with advice; a bare number is refused."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if _is_bare(value):
+        if float(str(value)) == 0:
+            raise ValueError("must be more than 0, with its unit, such as 4/s")
         raise ValueError(f"a bare number; write {value}/s")
     if not isinstance(value, str):
         raise ValueError("must be a rate such as 4/s")
-    if re.fullmatch(_NUMBER, value):
-        raise ValueError(f"a bare number; write {value}/s")
     match = re.fullmatch(rf"({_NUMBER})/(s|min|h)", value)
     if match is None:
         raise ValueError("not a rate; write a number and a unit (/s, /min or /h), such as 4/s")
@@ -121,12 +136,6 @@ def problems_at(problems: Sequence[tuple[KeyPath, str]]) -> PydanticCustomError:
     return PydanticCustomError("problems", "problems", {"problems": list(problems)})
 
 
-def _positive_ns(ns: int) -> int:
-    if ns == 0:
-        raise ValueError("must be longer than 0s")
-    return ns
-
-
 def _one_or_more(value: object) -> object:
     """A list in a field is so many values, anything else is one; null is none."""
     if value is None:
@@ -145,7 +154,7 @@ def _printable(value: str) -> str:
 
 
 Duration = Annotated[int, BeforeValidator(parse_duration)]
-PositiveDuration = Annotated[int, BeforeValidator(parse_duration), AfterValidator(_positive_ns)]
+PositiveDuration = Annotated[int, BeforeValidator(parse_positive_duration)]
 Rate = Annotated[float, BeforeValidator(parse_rate)]
 Count = Annotated[int, Field(ge=1, le=2**53, strict=True)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1, le=2**53)]

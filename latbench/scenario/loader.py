@@ -7,7 +7,7 @@ sends nothing and resolves no secret: what a scenario says of the environment is
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from latbench.model.errors import UserError
 from latbench.model.load import Ramp, Step, Trace
 from latbench.model.request import Endpoint, Timeouts
 from latbench.scenario.files import Document, located, read_yaml, shipped_folder
+from latbench.scenario.grading import DEFAULT_SCHEMA
 from latbench.scenario.grammar import KeyPath, format_duration, format_key, nearest
 from latbench.scenario.load import LoadEntry, end_of, written
 from latbench.scenario.prompts import PromptSet
@@ -141,6 +142,20 @@ class Loaded:
         prices = {settings.name: settings.price for settings in self.scenario.endpoints}
         return {name: price.model_dump(exclude_none=True) for name, price in prices.items() if price is not None}
 
+    def schema(self) -> dict[str, Any]:
+        """What answers are held to in every output mode but `text`."""
+        return self.scenario.output.schema_ or DEFAULT_SCHEMA
+
+    def promised(self) -> dict[str, dict[str, int]]:
+        """The limits that providers promised, by endpoint, of those of which something is known."""
+        limits = {settings.name: settings.limits for settings in self.scenario.endpoints}
+        return {name: limit.model_dump(exclude_none=True) for name, limit in limits.items() if limit is not None}
+
+    def demand(self) -> dict[str, int]:
+        """The peak that is needed; empty where the scenario names none."""
+        demand = self.scenario.demand
+        return {} if demand is None else demand.model_dump(exclude_none=True)
+
     @property
     def drain_ns(self) -> int:
         """How long answers are awaited after the end of a step."""
@@ -164,8 +179,14 @@ def load_scenario(path: Path, flags: Flags = NO_FLAGS) -> Loaded:
         found.sort(key=lambda problem: _line(document, problem[0]))
         raise UserError("\n".join(located(document, found))) from error
     scenario, from_flags = _Override(scenario, flags).apply()
-    _check_prices(scenario, document, from_flags)
-    traces = _read_traces(scenario, document, from_flags)
+    problems = _prices_missing(scenario, document, from_flags)
+    traces: dict[str, TraceFile] = {}
+    try:
+        traces = read_traces(dict(enumerate(scenario.load)), document, from_flags)
+    except UserError as error:
+        problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
     meant = resolved(scenario, _digests(traces))
     text = json.dumps(meant, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return Loaded(scenario, path, hashlib.sha256(text.encode()).hexdigest(), document, from_flags, traces)
@@ -182,24 +203,27 @@ def _digests(traces: Mapping[str, TraceFile]) -> dict[str, str]:
     return {name: trace.sha256 for name, trace in traces.items()}
 
 
-def _check_prices(scenario: Scenario, document: Document, from_flags: Mapping[KeyPath, str]) -> None:
-    """Raises UserError where dollars are to be counted and an endpoint has no price."""
+def _prices_missing(scenario: Scenario, document: Document, from_flags: Mapping[KeyPath, str]) -> list[str]:
+    """A line where dollars are to be counted and an endpoint has no price."""
     if scenario.budget is None or scenario.budget.usd is None:
-        return
+        return []
     free = [settings.name for settings in scenario.endpoints if settings.price is None]
-    if free:
-        place = _where(document, from_flags, ("budget", "usd"))
-        raise UserError(
-            f"{place}: needs a price of every endpoint, and {', '.join(free)} has none; give it one "
-            "(price: {input: 3.00, output: 15.00}), or limit requests or tokens instead"
-        )
+    if not free:
+        return []
+    place = _where(document, from_flags, ("budget", "usd"))
+    return [
+        f"{place}: needs a price of every endpoint, and {', '.join(free)} has none; give it one "
+        "(price: {input: 3.00, output: 15.00}), or limit requests or tokens instead"
+    ]
 
 
-def _read_traces(scenario: Scenario, document: Document, from_flags: Mapping[KeyPath, str]) -> dict[str, TraceFile]:
-    """The traces of all entries, by path as written. Raises UserError, one line for each mistake."""
+def read_traces(
+    entries: Mapping[int, LoadEntry], document: Document, from_flags: Mapping[KeyPath, str]
+) -> dict[str, TraceFile]:
+    """The traces of entries of `load`, by path as written. Raises UserError, one line for each mistake."""
     traces: dict[str, TraceFile] = {}
     problems: list[str] = []
-    for index, entry in enumerate(scenario.load):
+    for index, entry in entries.items():
         for number, name in enumerate(entry.path):
             place = _where(document, from_flags, ("load", index, "path", number))
             file = document.path.parent / name
@@ -321,7 +345,8 @@ class _Override:
         flags = self._flags
         if flags.max_tokens is not None:
             names = {"max_tokens": "--max-tokens"}
-            self._changes["output"] = _validate(OutputSettings, {"max_tokens": flags.max_tokens}, names)
+            written = resolved(self._scenario, {})["output"] | {"max_tokens": flags.max_tokens}
+            self._changes["output"] = _validate(OutputSettings, written, names)
             self._from_flags[("output", "max_tokens")] = "--max-tokens"
         if flags.prompts is not None:
             self._changes["prompts"] = _validate(PromptSettings, {"path": str(flags.prompts)}, {"path": "--prompts"})
@@ -375,8 +400,21 @@ def _endpoint(settings: EndpointSettings, base: Path) -> Endpoint:
 
 def check_environment(loaded: Loaded, environ: Mapping[str, str]) -> None:
     """Raises UserError where an environment variable or a CA file that the scenario names is not there."""
+    settings = dict(enumerate(loaded.scenario.endpoints))
+    lines = not_there(settings, loaded.source_path.parent, loaded.where, environ)
+    if lines:
+        raise UserError("\n".join(lines))
+
+
+def not_there(
+    endpoints: Mapping[int, EndpointSettings],
+    base: Path,
+    where: Callable[..., str],
+    environ: Mapping[str, str],
+) -> list[str]:
+    """A line for each variable and each file that endpoints name and that is not there; `where` names a key's place."""
     lines: list[str] = []
-    for index, settings in enumerate(loaded.scenario.endpoints):
+    for index, settings in endpoints.items():
         keys: list[tuple[KeyPath, str]] = [
             (("api_key_env", number), name) for number, name in enumerate(settings.api_key_env)
         ]
@@ -387,11 +425,10 @@ def check_environment(loaded: Loaded, environ: Mapping[str, str]) -> None:
         ]
         for key, variable in keys:
             if not environ.get(variable, "").strip():
-                place = loaded.where("endpoints", index, *key)
+                place = where("endpoints", index, *key)
                 lines.append(f"{place}: the environment variable {variable} is not set; export it")
-        ca_file = loaded.endpoints()[index].ca_file
+        ca_file = _endpoint(settings, base).ca_file
         if ca_file is not None and not Path(ca_file).is_file():
-            place = loaded.where("endpoints", index, "ca_file")
+            place = where("endpoints", index, "ca_file")
             lines.append(f"{place}: no such file: {settings.ca_file}; it is relative to the scenario's folder")
-    if lines:
-        raise UserError("\n".join(lines))
+    return lines

@@ -7,7 +7,7 @@ from latbench.metrics.catalogue import BY_NAME
 from latbench.model.load import Trace
 from latbench.scenario.grammar import format_duration
 from latbench.scenario.load import written
-from latbench.scenario.schema import EndpointSettings, FromEnvironment, Scenario
+from latbench.scenario.schema import EndpointSettings, FromEnvironment, OutputSettings, Scenario
 
 
 def resolved(scenario: Scenario, digests: Mapping[str, str]) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def resolved(scenario: Scenario, digests: Mapping[str, str]) -> dict[str, Any]:
 
     `digests` has the SHA-256 of trace files by their paths as written.
     """
-    aside = {"endpoints", "timeouts", "load", "endpoints_order", "slo"}
+    aside = {"endpoints", "timeouts", "load", "endpoints_order", "slo", "output"}
     data = scenario.model_dump(mode="json", exclude=aside, exclude_none=True)
     if not scenario.lead:
         del data["lead"]
@@ -28,6 +28,7 @@ def resolved(scenario: Scenario, digests: Mapping[str, str]) -> dict[str, Any]:
         load.append(entry)
     return data | {
         "endpoints": [_endpoint(settings) for settings in scenario.endpoints],
+        "output": _output(scenario.output),
         "timeouts": {key: format_duration(ns) for key, ns in scenario.timeouts.model_dump().items()},
         "drain": format_duration(scenario.drain),
         "load": load,
@@ -40,6 +41,12 @@ def resolved(scenario: Scenario, digests: Mapping[str, str]) -> dict[str, Any]:
 
 def _limit(name: str, limit: float) -> str | float:
     return format_duration(int(limit)) if BY_NAME[name].unit == "ms" else limit
+
+
+def _output(output: OutputSettings) -> dict[str, Any]:
+    modes = list(output.mode)
+    written: dict[str, Any] = {"max_tokens": output.max_tokens, "mode": modes[0] if len(modes) == 1 else modes}
+    return written if output.schema_ is None else written | {"schema": output.schema_}
 
 
 def _endpoint(settings: EndpointSettings) -> dict[str, Any]:

@@ -21,9 +21,12 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from latbench.metrics.catalogue import BY_NAME
+from latbench.metrics.catalogue import BY_NAME, FIGURES
+from latbench.model.errors import UserError
 from latbench.model.load import Step
-from latbench.providers.registry import APIS
+from latbench.model.request import PROMPTED, TEXT
+from latbench.providers.registry import APIS, DIALECTS
+from latbench.scenario.grading import check_schema
 from latbench.scenario.grammar import (
     ONE_OR_MORE,
     UNITS_NS,
@@ -43,7 +46,7 @@ from latbench.scenario.grammar import (
 from latbench.scenario.load import LoadEntry
 
 TASKS = ("generation", "completion", "review", "search", "refactor", "debug")
-LEADS = (*BY_NAME, "total_time", "requests_per_min", "usd_per_1k_tokens")
+LEADS = (*BY_NAME, *(figure.name for figure in FIGURES))
 """What may lead a summary: a metric, or a figure of the whole run."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -55,13 +58,13 @@ _FRAMING_HEADERS = frozenset(
 _SECRET_WORDS = frozenset(
     {"authorization", "auth", "key", "apikey", "token", "secret", "password", "cookie", "credential", "credentials"}
 )
-_NOT_IN_BODY = {
+_INSTEAD = {
     "model": "use the endpoint's model",
-    "messages": "the prompts make it",
     "stream": "use the endpoint's stream",
     "stream_options": "use the endpoint's usage",
     "max_tokens": "use output.max_tokens and the endpoint's max_tokens_field",
     "max_completion_tokens": "use output.max_tokens and the endpoint's max_tokens_field",
+    "max_output_tokens": "use output.max_tokens",
 }
 
 
@@ -178,13 +181,17 @@ class EndpointSettings(Record):
             raise problems_at(problems)
         return headers
 
-    @field_validator("body")
-    @classmethod
-    def _nothing_of_ours(cls, body: dict[str, Any]) -> dict[str, Any]:
-        problems = [((key,), f"latbench sets this field; {_NOT_IN_BODY[key]}") for key in body if key in _NOT_IN_BODY]
+    @model_validator(mode="after")
+    def _nothing_of_ours(self) -> Self:
+        ours = DIALECTS[self.api].own & set(self.body)
+        problems: list[tuple[KeyPath, str]] = [
+            (("body", key), f"latbench sets this field; {_INSTEAD.get(key, 'the prompts make it')}")
+            for key in self.body
+            if key in ours
+        ]
         if problems:
             raise problems_at(problems)
-        return body
+        return self
 
 
 class PromptSettings(Record):
@@ -209,11 +216,35 @@ class PromptSettings(Record):
         return self
 
 
+def _schema(value: object) -> dict[str, Any]:
+    try:
+        return check_schema(value)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+
+
 class OutputSettings(Record):
-    """What is asked for. `max_tokens` bounds every answer."""
+    """What is asked for. `max_tokens` bounds every answer.
+
+    With several modes the same prompts go out in each. In every mode but `text` answers are held to a JSON Schema.
+    """
 
     max_tokens: Size = 256
-    mode: Literal["text"] = "text"
+    mode: Annotated[
+        tuple[Literal["text", "prompted", "json_schema", "tool"], ...], ONE_OR_MORE, Field(min_length=1)
+    ] = ("text",)
+    schema_: Annotated[dict[str, Any], PlainValidator(_schema)] | None = Field(default=None, alias="schema")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        problems: list[tuple[KeyPath, str]] = []
+        if len(set(self.mode)) < len(self.mode):
+            problems.append((("mode",), "names a mode twice"))
+        if self.schema_ is not None and set(self.mode) == {"text"}:
+            problems.append((("schema",), "only modes other than text are held to a schema; give such a mode, too"))
+        if problems:
+            raise problems_at(problems)
+        return self
 
 
 class TimeoutSettings(Record):
@@ -244,6 +275,13 @@ def _order(value: object) -> object:
     if not isinstance(value, Mapping):
         raise ValueError("must be together or {alternate: {slice: 20s}}")
     return value
+
+
+class Demand(Record):
+    """Your peak, to be held against the ceiling that is measured: requests a minute, and tokens each of them takes."""
+
+    rpm: Count
+    tokens_per_request: Size | None = None
 
 
 class BudgetSettings(Record):
@@ -311,6 +349,8 @@ class Scenario(Record):
     drain: Duration = 60 * UNITS_NS["s"]
     load: Annotated[tuple[LoadEntry, ...], ONE_OR_MORE, Field(min_length=1)]
     endpoints_order: Annotated[Alternate | None, BeforeValidator(_order)] = None
+    rate_limits: Literal["observe", "respect"] = "observe"
+    demand: Demand | None = None
     slo: Annotated[dict[str, float], PlainValidator(_limits)] = Field(default_factory=dict)
     lead: Annotated[tuple[Annotated[str, Field(strict=True), AfterValidator(_lead)], ...], ONE_OR_MORE] = ()
     budget: BudgetSettings | None = None
@@ -327,6 +367,19 @@ class Scenario(Record):
         if problems:
             raise problems_at(problems)
         return endpoints
+
+    @model_validator(mode="after")
+    def _modes_fit(self) -> Self:
+        problems: list[tuple[KeyPath, str]] = []
+        for index, endpoint in enumerate(self.endpoints):
+            can = {TEXT, PROMPTED, *DIALECTS[endpoint.api].modes}
+            for mode in sorted(set(self.output.mode) - can):
+                problems.append((("endpoints", index, "api"), f"{endpoint.api} has no output mode {mode}"))
+        if len(self.output.mode) > 1 and any({"sessions", "trace"} & set(entry.shape) for entry in self.load):
+            problems.append((("output", "mode"), "one mode only where the load has sessions or a trace"))
+        if problems:
+            raise problems_at(problems)
+        return self
 
     def steps(self) -> list[Step]:
         """All steps, one after the other; a trace without its arrivals, which are in a file of its own."""

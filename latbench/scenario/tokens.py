@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latbench.model.errors import UserError
-from latbench.model.sample import Sample
 
 if TYPE_CHECKING:
     import tiktoken
@@ -45,14 +44,6 @@ def count(text: str, name: str = "o200k_base") -> int:
     """Tokens of `text`; what looks like a special token is counted as the text it is."""
     ranks = encoding(name)
     return sum(len(ranks.encode_ordinary(piece)) for piece in pieces(text))
-
-
-def count_tokens(sample: Sample) -> None:
-    """Where the provider did not count, the tokenizer does; then nobody needs the text any more."""
-    if sample.text is not None:
-        sample.output_tokens = count(sample.text)
-        sample.token_source = "tokenizer"
-        sample.text = None
 
 
 def pieces(text: str) -> Iterator[str]:

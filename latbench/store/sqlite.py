@@ -385,7 +385,8 @@ class Store:
         for endpoint, step, seq, *fields, headroom in self._connection.execute(
             f"SELECT endpoint, step, seq, {columns} FROM attempts WHERE run_id = ? ORDER BY number", (run_id,)
         ):
-            found.setdefault((endpoint, step, seq), []).append(Attempt(*fields, _headroom(headroom)))
+            one = Attempt(**dict(zip(_TRIES, (*fields, _headroom(headroom)), strict=True)))
+            found.setdefault((endpoint, step, seq), []).append(one)
         return found
 
     def prompts(self, run_id: str) -> list[StoredPrompt]:

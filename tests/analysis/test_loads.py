@@ -13,7 +13,7 @@ from latbench.analysis.windows import loaded_ns, window
 from latbench.model.load import Closed, Poisson, Sessions, Shape, Step, Trace
 from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Sample, encode_gaps
-from latbench.plan.slices import Slices
+from latbench.model.slices import Slices
 
 S = 1_000_000_000
 MS = 1_000_000

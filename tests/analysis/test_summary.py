@@ -9,6 +9,7 @@ import pytest
 from latbench.analysis.groups import PromptInfo, length_bin
 from latbench.analysis.summary import summarise
 from latbench.metrics.catalogue import METRICS
+from latbench.model.load import Closed, Constant, Poisson, Step
 from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Outcome, Sample, encode_gaps
 
@@ -201,6 +202,17 @@ def test_a_run_by_requests_counts_its_last_answer() -> None:
     assert throughput["requests_per_s"] == pytest.approx(1 / (last.done_ns / S))
 
 
+def test_a_run_by_requests_counts_the_time_in_which_its_endpoint_was_dead() -> None:
+    """Two answers in a second, then nothing but refusals for nine: that is 0.2 a second, not 2."""
+    dead = [failed(seq, "overloaded", sent_ns=9 * S, done_ns=10 * S) for seq in (2, 3)]
+    lost = failed(4, "lost", sent_ns=9 * S)
+    samples = [ok(0, at_s=0.1), ok(1, at_s=0.4), *dead, lost]
+    by_requests = step(requests=5, measure_from_ns=0, measure_to_ns=12 * S)
+    throughput = summarise(run(by_requests), samples, PROMPTS)["endpoints"]["fast"]["throughput"]
+    assert throughput["requests_per_s"] == pytest.approx(2 / 10)
+    assert throughput["output_tokens_per_s"] == pytest.approx(22 / 10)
+
+
 def test_slices_hold_what_belongs_to_them() -> None:
     samples = [ok(i) for i in range(40)] + [ok(40 + i, prompt_id=f"r{i % 3}", ttft_ms=300) for i in range(12)]
     samples.append(ok(60, prompt_id="gone", ttft_ms=700))
@@ -238,6 +250,11 @@ def test_length_bins(tokens: int, name: str) -> None:
     assert length_bin(tokens) == name
 
 
+def counted(found: dict[str, Any]) -> dict[str, Any]:
+    """What the contract has of rate limits."""
+    return {key: found[key] for key in ("hits", "by_kind", "retry_after_s", "waited_s")}
+
+
 def test_rate_limits_are_counted_by_kind_and_by_provider() -> None:
     samples = [
         ok(0),
@@ -249,13 +266,13 @@ def test_rate_limits_are_counted_by_kind_and_by_provider() -> None:
         failed(6, "overloaded", kind=None, wait_ns=77 * S),
     ]
     found = summarise(run(step()), samples, PROMPTS)
-    assert found["endpoints"]["fast"]["rate_limits"] == {
+    assert counted(found["endpoints"]["fast"]["rate_limits"]) == {
         "hits": 3,
         "by_kind": {"requests": 2, "unknown": 1},
         "retry_after_s": {"p50": 2.0, "max": 4.0},
         "waited_s": 0.0,
     }
-    assert found["providers"] == {
+    assert {name: {"rate_limits": counted(one["rate_limits"])} for name, one in found["providers"].items()} == {
         "acme": {
             "rate_limits": {
                 "hits": 4,
@@ -338,3 +355,27 @@ def test_the_order_of_samples_does_not_matter() -> None:
     ]
     forwards = json.dumps(summarise(run(step()), samples, PROMPTS))
     assert json.dumps(summarise(run(step()), reversed(samples), PROMPTS)) == forwards
+
+
+def test_steps_that_push_alike_are_told_apart_by_what_they_differ_in() -> None:
+    loads = [
+        Step(Closed(4), requests=50),
+        Step(Closed(4), duration_ns=60 * S, warmup_ns=10 * S),
+        Step(Closed(8), duration_ns=60 * S),
+        Step(Poisson(2.0), duration_ns=30 * S, max_in_flight=8),
+        Step(Poisson(2.0), duration_ns=30 * S),
+        Step(Constant(1.0), requests=3),
+        Step(Constant(1.0), requests=3),
+    ]
+    steps = [step(index, load=load) for index, load in enumerate(loads)]
+    found = summarise(run(*steps), [], {})
+    assert [one["words"] for one in found["steps"]] == [
+        "closed 4, 50 requests, no warm-up",
+        "closed 4, 60 s, warm-up 10 s",
+        "closed 8",
+        "poisson 2/s, at most 8 in flight",
+        "poisson 2/s",
+        *("constant 1/s", "constant 1/s"),
+    ]
+    words = [one["words"] for one in summarise(run(step(0, requests=5), step(1, requests=9)), [], {})["steps"]]
+    assert words == ["closed 4, 5 requests", "closed 4, 9 requests"]

@@ -98,8 +98,45 @@ def test_several_mistakes_are_said_together(cli: Cli, server: Scripted) -> None:
     assert done.err.count("\n") == 2
 
 
+def test_mistakes_of_different_kinds_are_said_together(cli: Cli, server: Scripted) -> None:
+    """An unknown key does not hide that prompts, a trace, a variable and a certificate are not there."""
+    keys: dict[str, Any] = {"prompts": {"path": "elsewhere.jsonl"}, "endpoint": {"api_key_env": "NO_SUCH_KEY"}}
+    keys["endpoint"]["ca_file"] = "nowhere.pem"
+    keys["load"] = [{"shape": "trace", "path": "nowhere.csv"}]
+    words = ("elsewhere.jsonl", "NO_SUCH_KEY", "nowhere.pem")
+    cli.write("mine.yaml", json.dumps(_scenario(server, **keys, timeout={"idle": "1s"}), indent=1))
+    done = cli.run("run", "mine.yaml")
+    _refused(cli, server, done, '"timeouts"', "nowhere.csv", *words)
+    assert done.err.count("\n") == 5
+    keys["load"] = [{"shape": "closed", "concurrency": 1, "requests": 1}]
+    cli.write("mine.yaml", json.dumps(_scenario(server, **keys), indent=1))
+    done = cli.run("run", "mine.yaml")
+    _refused(cli, server, done, *words)
+    assert done.err.count("\n") == 3
+    assert cli.run("plan", "mine.yaml").err.count("\n") == 1, "a plan needs no environment"
+
+
+@pytest.mark.parametrize("verb", [("run", "--quiet"), ("plan",)])
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [({"tokens": 200}, "mine.yaml:{}: budget.tokens: a: "), ({"usd": 0.0001}, "mine.yaml:{}: budget.usd: a: ")],
+)
+def test_a_budget_that_is_smaller_than_one_request(
+    cli: Cli, server: Scripted, verb: tuple[str, ...], budget: dict[str, float], said: str
+) -> None:
+    cli.prompts()
+    price = {"price": {"input": 3.0, "output": 15.0}}
+    text = json.dumps(_scenario(server, budget=budget, endpoint=price, output={"max_tokens": 8}), indent=1)
+    cli.write("mine.yaml", text)
+    line = next(n for n, line in enumerate(text.splitlines(), 1) if f'"{next(iter(budget))}"' in line)
+    done = cli.run(verb[0], "mine.yaml", *verb[1:])
+    _refused(cli, server, done, said.format(line), "even the smallest request may", "lower output.max_tokens")
+    assert done.err.count("\n") == 1
+
+
 FLAGS: list[tuple[str, list[str], tuple[str, ...]]] = [
     ("duration", ["--duration", "30"], ("--duration 30", "30s")),
+    ("no-duration", ["--duration", "0"], ("--duration 0: must be longer than 0, with its unit, such as 60s",)),
     ("concurrency", ["--concurrency", "0"], ("--concurrency",)),
     ("requests", ["--requests", "-5"], ("--requests",)),
     ("word", ["--requests", "many"], ("--requests", "many")),

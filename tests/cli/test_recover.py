@@ -22,7 +22,9 @@ from latbench.model.request import Message, Prompt
 from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Sample
 from latbench.model.spool import Spool, SpoolHeader, spools_of
-from latbench.recovery import Recovered, recover, running_process
+from latbench.recovery import Recovered, recover
+from latbench.results import killed as was_killed
+from latbench.results import running_process, summary_of
 from latbench.store.sqlite import Store
 
 S = 10**9
@@ -105,8 +107,9 @@ def test_store_and_spool_make_the_run(store: Store, root: Path) -> None:
     assert record.engine["planned"] == {"e/measure": 4, "e/warmup": 1}
     assert record.planned == 5
     (note,) = record.notes
-    assert (note["code"], note["severity"], note["value"]) == ("recovered", "suspect", 2)
-    assert "the run's master died; recovered from the store and 1 spool; 2 requests lost" in note["advice"]
+    assert (note["code"], note["severity"], note["value"]) == ("recovered", "suspect", None)
+    said = "the run was killed; recovered from the store and 1 spool; what became of 2 requests is not known"
+    assert said in note["advice"]
     summary = recovered.summary
     assert recovered.changed
     assert recovered.left == []
@@ -188,7 +191,7 @@ def test_the_end_is_never_after_the_planned_one_nor_before_the_measured_phase(st
 
 def test_tokens_that_the_provider_did_not_count_are_counted(store: Store, root: Path) -> None:
     leave(store, killed(), [])
-    spooled(root, ended(0, text="one two three"), ended(1, output_tokens=9, token_source="usage", worker="other"))
+    spooled(root, ended(0, text="one two three", text_chars=13, token_source="tokenizer"), ended(1, output_tokens=9, token_source="usage", worker="other"))
     again(store, root)
     counted = [(sample.output_tokens, sample.token_source, sample.worker) for sample in store.samples("r1")]
     assert counted == [(3, "tokenizer", WORKER), (9, "usage", "other")]
@@ -244,7 +247,7 @@ def test_spools_that_come_later_are_added(store: Store, root: Path, tmp_path: Pa
     assert recovered.changed
     assert record.steps[0].measure_to_ns == 17 * S
     assert (record.planned, record.exit_code, len(record.notes)) == (3, 0, 1)
-    assert "the store and 2 spools; 0 requests lost" in record.notes[0]["advice"]
+    assert "the store and 2 spools; no request is lost" in record.notes[0]["advice"]
 
 
 KEYS = st.tuples(st.integers(0, 9), st.booleans())
@@ -349,6 +352,9 @@ def test_a_run_that_is_still_going_on_is_refused(store: Store, root: Path) -> No
         finished = msgspec.structs.replace(record, state="complete")
         unknown = msgspec.structs.replace(record, host={"name": HERE})
         assert running_process(record) == process.pid
+        assert [was_killed(one) for one in (record, elsewhere, another, finished, unknown)] == [
+            *(False, None, True, False, True)
+        ]
         assert [running_process(one) for one in (elsewhere, another, finished, unknown)] == [None] * 4
         process.kill()
     assert again(store, root).changed
@@ -445,7 +451,7 @@ def test_the_command_takes_a_run_and_spools_from_elsewhere(cli: Cli) -> None:
     more = ("--spool", copied, "--store", "other.db")
     done = cli.run("runs", "recover", "ab", *more, env={"LATBENCH_SPOOL": str(root)})
     assert done.code == 0, done.err
-    assert "2 spools; 0 requests lost" in " ".join(done.out.split())
+    assert "2 spools; no request is lost" in " ".join(done.out.split())
     assert cli.rows("SELECT outcome FROM samples", store="other.db") == [("ok",), ("ok",)]
     assert not (root / "abc").exists()
     assert len(spools_of(copied, "abc")) == 1, "a copy is its owner's"
@@ -468,3 +474,65 @@ def test_mistakes_of_the_command(cli: Cli) -> None:
         assert done.code == 2
         assert words in done.err
         assert done.out == ""
+
+
+# --- before it is recovered -------------------------------------------------------------------------------------------
+
+
+def test_a_report_of_a_killed_run_begins_with_that_and_ends_where_its_samples_do(cli: Cli) -> None:
+    with Store(cli.cwd / "latbench.db") as store:
+        leave(store, killed(directory="out"), [ended(0), ended(1, 20), begun(2, 24)])
+    done = cli.run("report", "r1")
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert lines[0] == "verdict: suspect"
+    assert lines[1].startswith("suspect: unfinished; the run never ended: its process is gone")
+    assert "latbench runs recover r1" in " ".join(" ".join(lines[1:4]).split())
+    assert "(14.0 s measured)" in " ".join(done.out.split()), "not the 50 s that were planned"
+    assert cli.run("report", "r1", "--json").summary["steps"][0]["phase_s"] == [10.0, 24.0]
+
+
+def test_that_a_run_never_ended_comes_before_graver_reasons(cli: Cli) -> None:
+    with Store(cli.cwd / "latbench.db") as store:
+        leave(store, killed(), [begun(0)])
+    lines = cli.run("report", "r1").out.splitlines()
+    assert lines[0] == "verdict: invalid"
+    assert lines[1].startswith("suspect: unfinished; the run never ended")
+
+
+def test_a_report_of_a_run_that_is_going_on_or_was_started_elsewhere_says_which(store: Store) -> None:
+    alive = {"name": HERE, "pid": str(os.getpid()), "pid_started": process_started(os.getpid()) or ""}
+    leave(store, killed("alive", host=alive), [ended(0)])
+    leave(store, killed("far", host={"name": "far"}, steps=[]), [])
+    said = {}
+    for name in ("alive", "far"):
+        record = store.load_run(name)
+        reasons = summary_of(store, record)["validity"]["reasons"]
+        said[name] = next(reason["advice"] for reason in reasons if reason["code"] == "unfinished")
+        assert store.load_run(name) == record
+    assert f"still going on (process {os.getpid()})" in said["alive"]
+    assert "recover" not in said["alive"]
+    assert "it was started on far" in said["far"]
+    assert "latbench runs recover far" in said["far"]
+
+
+def test_the_list_says_which_runs_were_killed_and_what_to_do(cli: Cli) -> None:
+    alive = {"name": HERE, "pid": str(os.getpid()), "pid_started": process_started(os.getpid()) or ""}
+    with Store(cli.cwd / "latbench.db") as store:
+        leave(store, killed("dead"), [ended(0)])
+        leave(store, killed("alive", host=alive), [])
+        leave(store, killed("far", host={"name": "far\x1b[31maway"}), [])
+        leave(store, over(id="done"), [])
+    done = cli.run("runs", "list")
+    state = {line.split()[0]: line.split()[3:6] for line in done.out.splitlines()[1:]}
+    assert state == {
+        "dead": ["killed", "–", "–"],
+        "alive": ["running", "–", "–"],
+        "far": ["running?", "–", "–"],
+        "done": ["complete", "0", "2"],
+    }
+    assert "run dead was killed and never ended: `latbench runs recover dead`" in done.err
+    assert "run far was started on faraway; if it was killed there: latbench runs recover far" in done.err
+    assert done.err.count("\n") == 2
+    listed = {run["id"]: run["killed"] for run in cli.run("runs", "list", "--json").summary["runs"]}
+    assert listed == {"dead": True, "alive": False, "far": None, "done": False}

@@ -20,7 +20,7 @@ from latbench.engine.clock import Clock, raw_ns
 from latbench.engine.credentials import targets
 from latbench.engine.dispatch import Dispatcher
 from latbench.engine.exchange import Exchange
-from latbench.engine.transport import StampedTransport, Target, Transport
+from latbench.engine.transport import Post, StampedTransport, Target, Transport
 from latbench.model.frames import (
     Accepted,
     Ack,
@@ -311,7 +311,8 @@ async def exchanging(to: Endpoint, make: Make = StampedTransport) -> AsyncIterat
 
     async def send() -> Sample:
         exchange.begin(0)
-        await exchange.run(transport, dialect.build(to, Ask((Message("user", "hi"),), 9)).body)
+        request = dialect.build(to, Ask((Message("user", "hi"),), 9))
+        await exchange.run(transport, Post(request.path, request.body))
         assert exchange.decode(raw_ns() + 10 * S)
         return exchange.sample(0)
 

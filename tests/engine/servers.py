@@ -209,3 +209,19 @@ def good(tokens: int = 3) -> tuple[bytes, ...]:
 async def answer_well(call: Call) -> None:
     """The script of a server that works."""
     await call.send(*good())
+
+
+async def held(call: Call) -> None:
+    """The script of a server that goes on answering until the client has gone."""
+    call.writer.write(CHUNKED)
+    await call.hold(chunk(event("a")))
+
+
+def answer_after(release: asyncio.Event) -> Script:
+    """The script of a server that keeps everybody waiting until then."""
+
+    async def script(call: Call) -> None:
+        await release.wait()
+        await answer_well(call)
+
+    return script

@@ -10,22 +10,17 @@ import pytest
 from engine_kit import MS, Lab, Make, S, endpoint, job, lab, opened, prompts, run, until
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import CHUNKED, Call, answer_well, chunk, completion, event, reply, serving
+from servers import Call, answer_after, answer_well, completion, held, reply, serving
 
 from latbench.engine.openloop import OpenLoop, Schedule
 from latbench.model.frames import Prepare, Shards
 from latbench.model.load import Burst, Constant, Gamma, Poisson, Ramp, Shape, Step, Trace
 from latbench.model.sample import Outcome
+from latbench.model.slices import Slices
 from latbench.plan.arrivals import arrivals, digest
 from latbench.plan.partition import SHARDS
-from latbench.plan.slices import Slices
 
 SEED = 3
-
-
-async def held(call: Call) -> None:
-    call.writer.write(CHUNKED)
-    await call.hold(chunk(event("a")))
 
 
 def trace(*rows: tuple[int, int, int], prompt_ids: tuple[str, ...] = ()) -> Trace:
@@ -293,12 +288,8 @@ def test_shards_that_come_when_every_endpoint_is_stopped_do_no_harm() -> None:
 def test_a_drain_begins_nothing_new_and_awaits_what_is_in_flight() -> None:
     release = asyncio.Event()
 
-    async def script(call: Call) -> None:
-        await release.wait()
-        await answer_well(call)
-
     async def scenario() -> None:
-        async with serving(script) as server, lab(job(endpoint(server.url))) as found:
+        async with serving(answer_after(release)) as server, lab(job(endpoint(server.url))) as found:
             loading = asyncio.create_task(found.load(Step(Constant(100.0), 1000)))
             await until(lambda: len(server.calls) >= 5)
             found.dispatcher.drain()

@@ -30,19 +30,19 @@ def built(to: Endpoint, messages: tuple[Message, ...], max_tokens: int) -> bytes
 @given(MESSAGES, st.sampled_from([{}, {"temperature": 0}, {"stop": ["[", "f0"]}]), st.booleans())
 def test_the_nonce_stands_where_building_would_put_it(messages, body, stream) -> None:
     to = endpoint("http://h/v1", body=body, stream=stream)
-    found = Bodies(job(to, prompts=[prompt(messages)])).get(0, 0, MARK)
+    found = Bodies(job(to, prompts=[prompt(messages)])).get(0, 0, MARK).body
     assert found == built(to, open_with(MARK, messages), 64)
 
 
 def test_a_prompt_that_holds_the_stand_in_is_left_as_it_is() -> None:
     to, messages = endpoint("http://h/v1"), (Message("user", f"what is {bodies._STAND_IN}?"),)
-    assert Bodies(job(to, prompts=[prompt(messages)])).get(0, 0, MARK) == built(to, open_with(MARK, messages), 64)
+    assert Bodies(job(to, prompts=[prompt(messages)])).get(0, 0, MARK).body == built(to, open_with(MARK, messages), 64)
 
 
 @given(MESSAGES)
 def test_a_warm_prompt_goes_out_as_it_is(messages) -> None:
     to = endpoint("http://h/v1")
-    assert Bodies(job(to, prompts=[prompt(messages)], cold=False)).get(0, 0, "") == built(to, messages, 64)
+    assert Bodies(job(to, prompts=[prompt(messages)], cold=False)).get(0, 0, "").body == built(to, messages, 64)
 
 
 def test_what_memory_does_not_hold_is_encoded_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,12 +53,12 @@ def test_what_memory_does_not_hold_is_encoded_when_it_is_asked_for(monkeypatch: 
         found = Bodies(job(to))
         for which in range(2):
             assert [found.get(which, n, MARK) for n in range(5)] == [kept.get(which, n, MARK) for n in range(5)]
-    assert len({kept.get(which, n, MARK) for which in range(2) for n in range(5)}) == 10
+    assert len({kept.get(which, n, MARK).body for which in range(2) for n in range(5)}) == 10
 
 
 @pytest.mark.parametrize(("own", "sent"), [(None, 64), (10, 10), (64, 64), (1000, 64)])
 def test_the_smaller_limit_of_tokens_holds(own: int | None, sent: int) -> None:
-    found = Bodies(job(endpoint("http://h/v1"), prompts=[prompt((Message("user", "x"),), own)])).get(0, 0, MARK)
+    found = Bodies(job(endpoint("http://h/v1"), prompts=[prompt((Message("user", "x"),), own)])).get(0, 0, MARK).body
     assert json.loads(found)["max_tokens"] == sent
 
 
@@ -66,16 +66,16 @@ def test_the_smaller_limit_of_tokens_holds(own: int | None, sent: int) -> None:
 def test_what_a_trace_asks_for_holds_over_every_limit(own: int | None) -> None:
     found = Bodies(job(endpoint("http://h/v1"), prompts=[prompt((Message("user", "x"),), own)]))
     for wanted in (1, 64, 5000):
-        body = found.get(0, 0, MARK, wanted)
+        body = found.get(0, 0, MARK, wanted).body
         assert json.loads(body)["max_tokens"] == wanted == found.max_tokens(0, wanted)
         assert body == built(endpoint("http://h/v1"), open_with(MARK, (Message("user", "x"),)), wanted)
-    assert found.max_tokens(0) == json.loads(found.get(0, 0, MARK))["max_tokens"]
+    assert found.max_tokens(0) == json.loads(found.get(0, 0, MARK).body)["max_tokens"]
 
 
 @given(MESSAGES, st.booleans())
 def test_a_conversation_is_opened_by_its_nonce(messages, cold) -> None:
     to = endpoint("http://h/v1")
-    found = Bodies(job(to, cold=cold)).conversation(0, list(messages), MARK if cold else "", 7)
+    found = Bodies(job(to, cold=cold)).conversation(0, list(messages), MARK if cold else "", 7).body
     assert found == built(to, open_with(MARK, messages) if cold else messages, 7)
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from engine_kit import MS, Lab, S, endpoint, job, lab, run, step, until
-from servers import CHUNKED, Call, answer_well, chunk, event, reply, serving
+from servers import Call, answer_after, answer_well, held, reply, serving
 
 from latbench.engine.clock import Clock, raw_ns
 from latbench.engine.closed import ClosedLoop
@@ -20,11 +20,6 @@ from latbench.plan.partition import GENERATION
 async def unhurried(call: Call) -> None:
     await asyncio.sleep(0.01)
     await answer_well(call)
-
-
-async def held(call: Call) -> None:
-    call.writer.write(CHUNKED)
-    await call.hold(chunk(event("a")))
 
 
 def late(samples: list[Sample], end_ns: int) -> int:
@@ -155,12 +150,7 @@ def test_a_request_belongs_to_the_phase_in_which_it_was_due() -> None:
 def test_a_drain_awaits_what_is_in_flight() -> None:
     async def scenario() -> None:
         release = asyncio.Event()
-
-        async def script(call: Call) -> None:
-            await release.wait()
-            await answer_well(call)
-
-        async with serving(script) as server, lab(job(endpoint(server.url))) as found:
+        async with serving(answer_after(release)) as server, lab(job(endpoint(server.url))) as found:
             stepping = asyncio.create_task(found.step(range(3), requests=30))
             await until(lambda: len(server.calls) == 3)
             found.dispatcher.drain()

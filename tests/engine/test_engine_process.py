@@ -26,7 +26,7 @@ from engine_kit import (
     timeouts,
     until,
 )
-from servers import CHUNKED, LAST_CHUNK, Call, Certificate, answer_well, chunk, event, reply, serving, sse
+from servers import CHUNKED, LAST_CHUNK, Call, Certificate, answer_well, chunk, event, held, reply, serving, sse
 
 from latbench import __version__
 from latbench.engine.clock import raw_ns
@@ -63,11 +63,6 @@ ENVIRON = {"LATBENCH_TEST_KEY": SECRET, "LATBENCH_TEST_HEADER": OTHER_SECRET}
 
 def of_process(pid: int, name: str) -> str:
     return Path(f"/proc/{pid}/{name}").read_text()
-
-
-async def held(call: Call) -> None:
-    call.writer.write(CHUNKED)
-    await call.hold(chunk(event("a")))
 
 
 def test_a_run_from_hello_to_bye() -> None:

@@ -109,12 +109,12 @@ CASES = {
     "ok: tokens counted, answered by": Case(
         "ok",
         says(*good(4)),
-        {"chunks": 4, "output_tokens": 4, "input_tokens": 5, "token_source": "usage", "model": "m-1", "text": None},
+        {"chunks": 4, "output_tokens": 4, "input_tokens": 5, "token_source": "usage", "model": "m-1"},
     ),
-    "ok: tokens not counted, so the text is kept": Case(
+    "ok: tokens not counted, so the text is counted": Case(
         "ok",
         says(CHUNKED, chunk(TWO), chunk(DONE), LAST_CHUNK),
-        {"text": "ab", "output_tokens": None, "token_source": "none"},
+        {"text": "ab", "output_tokens": None, "token_source": "tokenizer"},
     ),
     "ok: nothing in it": Case(
         "ok",

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from engine_kit import MS, Make, endpoint, job, lab, run, step, until
+from engine_kit import MS, QUICK, Make, endpoint, job, lab, run, step, until
 from servers import Call, answer_well, good, serving
 
 from latbench.engine.clock import raw_ns
@@ -193,5 +193,25 @@ def test_a_drain_between_the_attempts_still_gives_an_outcome() -> None:
             ran = await stepping
         assert ran.outcomes() == {"ok": 1, "cancelled": 1}
         assert {sample.reconnects for sample in ran.samples if sample.outcome == "cancelled"} == {1}
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("late", [b"", b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_what_was_given_up_before_its_answer_leaves_no_connection_behind(late: bytes, make: Make) -> None:
+    """Its answer may still come: on a connection that was used again, it would be taken for the next one's."""
+
+    async def script(call: Call) -> None:
+        if call.number:
+            await answer_well(call)
+        else:
+            await call.send(late)
+            await call.hold()
+
+    async def scenario() -> None:
+        async with serving(script) as server:
+            ran = await step(job(endpoint(server.url), timeouts=QUICK), requests=2, make=make)
+        assert ran.outcomes() == {"timeout": 1, "ok": 1}
+        assert [(call.connection, call.nth_on_connection) for call in server.calls] == [(0, 0), (1, 0)]
 
     run(scenario())

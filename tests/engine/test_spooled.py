@@ -6,17 +6,12 @@ from typing import Any
 
 import pytest
 from engine_kit import MS, Lab, S, endpoint, job, lab, run, until
-from servers import CHUNKED, Call, answer_well, chunk, event, serving
+from servers import Call, answer_after, answer_well, held, serving
 
 from latbench.model.frames import Batch
 from latbench.model.load import Constant, Sessions, Step
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import read_spool, segments
-
-
-async def held(call: Call) -> None:
-    call.writer.write(CHUNKED)
-    await call.hold(chunk(event("a")))
 
 
 def spooled(found: Lab) -> list[Sample]:
@@ -62,12 +57,8 @@ def test_a_request_is_written_down_before_the_server_sees_it(shape: str) -> None
 def test_what_is_in_the_air_is_told_as_lost_once_and_then_with_its_fate() -> None:
     release = asyncio.Event()
 
-    async def script(call: Call) -> None:
-        await release.wait()
-        await answer_well(call)
-
     async def scenario() -> None:
-        async with serving(script) as server, lab(job(endpoint(server.url))) as found:
+        async with serving(answer_after(release)) as server, lab(job(endpoint(server.url))) as found:
             stepping = asyncio.create_task(found.step(range(3), requests=3))
             await until(lambda: len(found.batches) >= 3)
             told = [sample for batch in found.batches for sample in batch.samples]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from engine_kit import MS, Lab, S, endpoint, job, lab, run, until
-from servers import CHUNKED, Call, answer_well, chunk, event, serving
+from servers import answer_well, held, serving
 
 from latbench.engine.openloop import OpenLoop
 from latbench.model.frames import Grant, Job, Recall
@@ -17,11 +17,6 @@ MUCH = (UNLIMITED, UNLIMITED, UNLIMITED)
 
 def budgeted(*urls: str, **changes: Any) -> Job:
     return job([endpoint(url, name) for name, url in zip("ab", urls, strict=False)], budgeted=True, **changes)
-
-
-async def held(call: Call) -> None:
-    call.writer.write(CHUNKED)
-    await call.hold(chunk(event("a")))
 
 
 def waits(found: Lab) -> bool:

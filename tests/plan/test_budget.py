@@ -281,6 +281,26 @@ def test_what_a_lost_worker_held_is_spent_until_it_comes_back() -> None:
     assert treasury.spent().requests == 10
 
 
+def test_what_is_used_and_what_is_reserved_are_said_apart() -> None:
+    treasury, purses = team(Limits(10, 4000, 8_000_000_000), 1)
+    settle_down(treasury, purses)
+    assert treasury.words() == "0 of 10 requests, 0 of 4000 tokens, 0.0000 of 8.0000 USD"
+    worst = Amount(1, 400, 500_000_000)
+    for _ in range(2):
+        assert purses["w0"].reserve(worst)
+        treasury.report("w0", purses["w0"].state())
+    purses["w0"].settle(worst, Amount(1, 30, 40_000_000))
+    treasury.report("w0", purses["w0"].state())
+    assert (treasury.spent(), treasury.reserved()) == (Amount(2, 430, 540_000_000), worst)
+    assert treasury.words() == (
+        "1 used and 1 reserved for requests under way, of 10 requests, "
+        "30 used and 400 reserved for requests under way, of 4000 tokens, "
+        "0.0400 used and 0.5000 reserved for requests under way, of 8.0000 USD"
+    )
+    treasury.lose("w0")
+    assert treasury.spent() - treasury.reserved() == Amount(1, 30, 40_000_000)
+
+
 def greedy(purses: dict[str, Purse], treasury: Treasury) -> int:
     """Reserve requests until the budget is exhausted; how many."""
     sent = 0

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from latbench.model.load import Burst, Closed, Constant, Poisson, Sessions, Step, Trace
-from latbench.model.request import Message, Prompt
+from latbench.model.request import Ask, Endpoint, Message, Prompt
 from latbench.plan.arrivals import arrivals
-from latbench.plan.budget import Limits
-from latbench.plan.estimate import Estimate, dollars, estimate, price_line, short
+from latbench.plan.budget import TEMPLATE_TOKENS, Amount, Limits
+from latbench.plan.draw import NONCE_CHARS, open_with
+from latbench.plan.estimate import Estimate, dollars, estimate, price_line, short, smallest_request, too_small
+from latbench.providers.registry import DIALECTS
 
 S = 1_000_000_000
 PRICES = {"a": {"input": 3.0, "output": 15.0}, "b": {"input": 1.0, "output": 2.0, "cached_input": 0.1}}
@@ -43,7 +45,7 @@ def test_a_closed_loop_by_requests() -> None:
     assert found.usd == pytest.approx(0.08 * 3 + 0.005 * 15)
     assert step.request_usd == {"a": pytest.approx(0.0048 + 0.0015)}
     assert step.percentiles == ["p10", "p50", "p90"]
-    assert price_line(found) == "at most 50 requests, about 80k input and at most 5k output tokens, 0.32 USD"
+    assert price_line(found) == "at most 50 requests, about 80k input and at most 5k output tokens, about 0.32 USD"
 
 
 def test_a_closed_loop_by_requests_with_a_warm_up() -> None:
@@ -58,7 +60,7 @@ def test_nobody_knows_how_many_a_closed_loop_by_duration_sends() -> None:
     assert (first.arrivals, first.requests, first.input_tokens, first.usd, first.percentiles) == (None,) * 5
     assert first.seconds == 70
     assert price_line(found) == (
-        "about 1.6k input and at most 100 output tokens a request, 0.0063 USD each; "
+        "about 1.6k input and at most 100 output tokens a request, about 0.0063 USD each; "
         "no limit on their number but the duration"
     )
 
@@ -97,7 +99,7 @@ def test_several_endpoints_each_get_everything() -> None:
     assert of(Step(Constant(1.0), duration_ns=60 * S), endpoints=["a", "b"]).seconds == 60
     assert found.usd == pytest.approx(0.096 * 4 + 0.006 * 17)
     assert found.unpriced == ["c"]
-    assert price_line(found).endswith("0.49 USD without c, of unknown price")
+    assert price_line(found).endswith("about 0.49 USD without c, of unknown price")
 
 
 def test_a_price_that_nobody_gave_is_unknown() -> None:
@@ -180,3 +182,49 @@ def test_sizes_have_three_digits(number: float, text: str) -> None:
 )
 def test_dollars(usd: float, text: str) -> None:
     assert dollars(usd) == text
+
+
+AT = Endpoint("a", "a", "openai-chat", "sim", "m")
+
+
+def size(name: str, max_tokens: int, *, cold: bool = False) -> int:
+    messages = (Message("user", name),)
+    sent = open_with("0" * NONCE_CHARS, messages) if cold else messages
+    return len(DIALECTS["openai-chat"].build(AT, Ask(sent, max_tokens)).body) + TEMPLATE_TOKENS
+
+
+def least(*steps: Step, cold: bool = False, max_tokens: int = 100, prompts: list[Prompt] = PROMPTS) -> Amount:
+    return smallest_request(AT, PRICES["a"], steps, prompts, WEIGHTS, max_tokens, cold=cold)
+
+
+def test_the_smallest_request_is_counted_as_the_engine_counts_it() -> None:
+    closed = Step(Closed(1), requests=5)
+    tokens = size("r1", 100)
+    assert least(closed) == Amount(1, tokens + 100, tokens * 3000 + 100 * 15000)
+    assert least(closed, cold=True).tokens == size("r1", 100, cold=True) + 100 > tokens + 100
+    shorter = [prompt("r1", "review", 9), prompt("s1", "search", 9, 20)]
+    assert least(closed, prompts=shorter).tokens == size("s1", 20) + 20
+    assert least(trace([0, 1], [7, 0], 2)).tokens == size("s1", 7) + 7
+    odd = [*PROMPTS, prompt("y", "other", 9, 1)]
+    assert least(closed, prompts=odd) == least(closed), "a prompt that nobody draws is not sent"
+    assert smallest_request(AT, None, [closed], PROMPTS, WEIGHTS, 100, cold=False).nano_usd == 0
+    assert least(closed, prompts=[]) == Amount()
+
+
+@pytest.mark.parametrize(
+    ("limits", "which"),
+    [
+        (Limits(), None),
+        (Limits(requests=1), None),
+        (Limits(tokens=500, nano_usd=3_000_000), None),
+        (Limits(tokens=499), ("tokens", "may take 500 tokens, more than the whole budget of 499")),
+        (Limits(nano_usd=2_999_999), ("usd", "may cost 0.003 USD, more than the whole budget of 0.003 USD")),
+        (Limits(tokens=1, nano_usd=1_000_000), ("usd", "may cost 0.003 USD, more than the whole budget of 0.001 USD")),
+    ],
+)
+def test_a_budget_that_no_request_fits_into(limits: Limits, which: tuple[str, str] | None) -> None:
+    found = too_small(limits, Amount(1, 500, 3_000_000))
+    assert (found is None) == (which is None)
+    if found is not None and which is not None:
+        assert found[0] == which[0]
+        assert which[1] in found[1]

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from latbench.model.answer import Refusal
 from latbench.model.sample import Outcome
+from latbench.providers.moments import duration_ns
 from latbench.providers.refusals import (
     capped,
-    duration_ns,
     error_words,
     refusal_of_event,
     refusal_of_status,
@@ -169,6 +169,7 @@ def test_durations_add_up(hours: int, minutes: int, seconds: int, ms: int) -> No
         ({"retry-after": "0"}, None, 0),
         ({"llm_provider-retry-after": "7"}, None, 7 * S),
         ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, None, 30 * S),
         ({"retry-after": "-1"}, "Please try again in 20S.", 20 * S),
         ({"retry-after": "9" * 12}, None, None),
         ({"retry-after": "٣"}, None, None),
@@ -206,3 +207,250 @@ def test_anything_is_classified(status: int, headers: dict[str, str], body: byte
 def test_events_without_words() -> None:
     assert refusal_of_event({}) == Refusal("stream_error")
     assert error_words({"msg": 5}).message == "5"
+
+
+DATE = {"date": "Wed, 21 Oct 2026 07:28:00 GMT"}
+ANTHROPIC = "anthropic-ratelimit-{}-{}"
+
+
+def anthropic(**remaining: str) -> dict[str, str]:
+    """Headers of a 429 at 07:28:00; each limit is back after 30 s more than the one before."""
+    found = dict(DATE)
+    for place, (limit, left) in enumerate(remaining.items()):
+        name = limit.replace("_", "-")
+        found |= {
+            ANTHROPIC.format(name, "limit"): "50000",
+            ANTHROPIC.format(name, "remaining"): left,
+            ANTHROPIC.format(name, "reset"): f"2026-10-21T07:{28 + place // 2}:{30 * (place % 2):02d}Z",
+        }
+    return found
+
+
+LIMITED = {"type": "error", "error": {"type": "rate_limit_error", "message": "exceeds your rate limit"}}
+
+
+@pytest.mark.parametrize(
+    ("remaining", "kind", "wait"),
+    [
+        ({"requests": "5", "input_tokens": "0"}, "input_tokens", 30 * S),
+        ({"requests": "5", "output_tokens": "0"}, "output_tokens", 30 * S),
+        ({"output_tokens": "7", "requests": "0"}, "requests", 30 * S),
+        ({"requests": "1", "tokens": "0"}, "tokens", 30 * S),
+        ({"requests": "1", "tokens": "0", "input_tokens": "0"}, "input_tokens", 60 * S),
+        ({"requests": "0", "tokens": "1", "input_tokens": "0"}, "unknown", 60 * S),
+        ({"requests": "5", "tokens": "4"}, "unknown", None),
+    ],
+)
+def test_anthropics_headers_say_which_limit_is_spent(remaining: dict[str, str], kind: str, wait: int | None) -> None:
+    refusal = refused(429, LIMITED, anthropic(**remaining))
+    assert (refusal.outcome, refusal.kind, refusal.wait_ns) == ("rate_limited", kind, wait)
+    through_litellm = {
+        name if name == "date" else f"llm_provider-{name}": v for name, v in anthropic(**remaining).items()
+    }
+    again = refused(429, LIMITED, through_litellm)
+    assert (again.kind, again.wait_ns) == (kind, wait)
+
+
+def test_a_wait_that_is_asked_for_goes_before_a_reset() -> None:
+    headers = anthropic(requests="0", tokens="0")
+    assert refused(429, LIMITED, {**headers, "retry-after": "7"}).wait_ns == 7 * S
+    del headers["date"]
+    assert refused(429, LIMITED, headers).wait_ns is None
+    assert refused(529, b"", anthropic(requests="0", tokens="0")).wait_ns is None
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "kind"),
+    [
+        ({"type": "rate_limit_error", "message": "of 50 requests per minute"}, "rate_limited", "requests"),
+        ({"type": "rate_limit_error", "message": "Number of concurrent connections"}, "rate_limited", "concurrency"),
+        ({"type": "rate_limit_error", "message": "due to acceleration limits"}, "rate_limited", "ramp"),
+        ({"type": "x", "details": {"error_code": "enforced_spend_limit_reached"}}, "quota_exhausted", None),
+        ({"type": "x", "details": {"error_code": "some_spend_limit_x"}}, "quota_exhausted", None),
+        ({"type": "rate_limit_error", "details": {"error_code": 5}}, "rate_limited", "unknown"),
+    ],
+)  # fmt: skip
+def test_anthropics_words(error: object, outcome: str, kind: str | None) -> None:
+    refusal = refused(429, {"type": "error", "error": error, "request_id": "req_1"})
+    assert (refusal.outcome, refusal.kind) == (outcome, kind)
+
+
+def gemini(*violations: object, delay: object = "36s", message: str = "You exceeded your current quota") -> object:
+    details = [
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": list(violations)},
+        {"@type": "type.googleapis.com/google.rpc.Help", "links": []},
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay},
+    ]
+    return {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": message, "details": details}}
+
+
+def quota(quota_id: str, metric: str = "generate_content_free_tier_requests", value: str = "20") -> dict[str, str]:
+    return {"quotaId": f"{quota_id}-FreeTier", "quotaMetric": f"g.com/{metric}", "quotaValue": value}
+
+
+RPM, RPD = "GenerateRequestsPerMinutePerProjectPerModel", "GenerateRequestsPerDayPerProjectPerModel"
+ITPM = "GenerateContentInputTokensPerModelPerMinute"
+
+
+@pytest.mark.parametrize(
+    ("violations", "outcome", "kind"),
+    [
+        ([quota(RPM)], "rate_limited", "requests"),
+        ([quota(RPD)], "rate_limited", "daily"),
+        ([quota(RPM), quota(RPD)], "rate_limited", "daily"),
+        ([quota(ITPM)], "rate_limited", "input_tokens"),
+        ([quota("X", "generate_content_free_tier_input_token_count")], "rate_limited", "input_tokens"),
+        ([quota("TokensPerMinute")], "rate_limited", "tokens"),
+        ([quota(RPM), quota(ITPM)], "rate_limited", "unknown"),
+        ([quota("Other")], "rate_limited", "unknown"),
+        ([quota(RPM, value="0")], "quota_exhausted", None),
+        (["no violation"], "rate_limited", "unknown"),
+    ],
+)
+def test_geminis_quota_ids_are_trusted_before_its_delay(violations: list[object], outcome: str, kind: str) -> None:
+    refusal = refused(429, gemini(*violations))
+    assert (refusal.outcome, refusal.kind, refusal.wait_ns) == (outcome, kind, 36 * S)
+    assert refused(429, [gemini(*violations)]) == refusal
+
+
+def test_gemini_without_details() -> None:
+    assert refused(429, gemini(delay="45.837906927s")).wait_ns == 45_837_906_927
+    assert refused(429, gemini(delay="soon", message="Please retry in 58.821668433s.")).wait_ns == 58_821_668_433
+    assert refused(429, gemini(delay=5)).wait_ns is None
+    words = "* Quota exceeded for metric: g.com/generate_content_free_tier_requests, limit: {}, model: m"
+    assert refused(429, gemini(message=words.format(0))).outcome == "quota_exhausted"
+    assert refused(429, gemini(message=words.format(20))).outcome == "rate_limited"
+    assert refused(429, gemini(message=words.format("0.5"))).outcome == "rate_limited"
+    short = {"error": {"code": 429, "message": "Resource has been exhausted (e.g. check quota).", "details": ["?"]}}
+    assert (refused(429, short).outcome, refused(429, short).kind) == ("rate_limited", "unknown")
+    odd = {"error": {"code": 429, "status": 7, "details": [{"violations": {"quotaId": "PerDay"}}]}}
+    assert refused(429, odd).kind == "unknown"
+    assert refused(503, {"error": {"code": 503, "status": "UNAVAILABLE"}}).outcome == "overloaded"
+
+
+def test_bedrock_names_its_error_in_a_header() -> None:
+    throttled = {"x-amzn-errortype": "ThrottlingException:http://internal.amazon.com/coral/"}
+    tokens = refused(429, {"message": "Too many tokens, please wait before trying again."}, throttled)
+    assert (tokens.kind, tokens.code, tokens.wait_ns) == ("tokens", "ThrottlingException", None)
+    requests = {"Message": "Too many requests, please wait before trying again."}
+    assert refused(429, requests, throttled).kind == "requests"
+    assert refused(429, requests).kind == "unknown"
+    assert refused(429, {"message": "no", "type": "own"}, throttled).code == "own"
+    assert refused(429, b"", {"x-amzn-errortype": "ModelNotReadyException"}).kind == "unknown"
+    assert refused(400, b"", {"x-amzn-errortype": "ServiceQuotaExceededException"}).outcome == "invalid_request"
+
+
+def test_openrouter_keeps_its_upstreams_words_and_its_reset() -> None:
+    headers = {"X-RateLimit-Limit": "50", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1792567740000"}
+    daily = {"code": 429, "message": "Rate limit exceeded: free-models-per-day. Add", "metadata": {"headers": headers}}
+    refusal = refused(429, {"error": daily}, DATE)
+    assert (refusal.kind, refusal.wait_ns) == ("daily", 60 * S)
+    assert refused(429, {"error": daily}).wait_ns is None
+    raw = {"provider_name": "P", "raw": "m is limited to 20 requests per minute upstream"}
+    upstream = refused(429, {"error": {"code": 429, "message": "Provider returned error", "metadata": raw}})
+    assert (upstream.kind, upstream.message) == ("requests", f"Provider returned error ({raw['raw']})")
+    plain = refused(429, {"error": {"code": 429, "message": "Provider returned error", "metadata": {"headers": 1}}})
+    assert (plain.kind, plain.message) == ("unknown", "Provider returned error")
+    in_flight = {"error": {"code": 402, "metadata": {"limit_source": "openrouter_in_flight_budget"}}}
+    credits = refused(402, in_flight, {"retry-after": "3"})
+    assert (credits.outcome, credits.wait_ns) == ("quota_exhausted", 3 * S)
+
+
+def test_cohere_waits_until_its_reset() -> None:
+    trial = {"message": "You are using a Trial key, which is limited to 20 API calls / minute."}
+    refusal = refused(429, trial, {**DATE, "x-ratelimit-reset": "1792567705", "x-trial-endpoint-call-limit": "20"})
+    assert (refusal.kind, refusal.wait_ns) == ("requests", 25 * S)
+    assert refused(429, {"message": "too many requests"}, DATE).kind == "unknown"
+
+
+def test_tgi_and_mistral_and_litellm() -> None:
+    assert refused(429, {"error": "busy", "error_type": "overloaded"}).kind == "concurrency"
+    mistral = {"object": "error", "message": "Rate limit exceeded", "type": "rate_limit_error", "code": "1300"}
+    assert refused(429, mistral, {"retry-after": "3"}) == Refusal(
+        "rate_limited", "unknown", "1300", "Rate limit exceeded", 3 * S
+    )
+    assert refused(429, mistral, {"x-ratelimit-remaining-tokens-minute": "0"}).kind == "tokens"
+    assert refused(429, mistral, {"x-ratelimit-remaining": "0"}).kind == "unknown"
+    copied = {"llm_provider-x-ratelimit-remaining-requests": "0", "llm_provider-retry-after-ms": "70"}
+    litellm = refused(429, {"error": {"message": "RateLimitError", "code": "429"}}, copied)
+    assert (litellm.kind, litellm.wait_ns) == ("requests", 70 * MS)
+    assert refused(429, b"", {**copied, "retry-after": "60"}).wait_ns == 60 * S
+
+
+def test_requests_are_per_day_at_groq() -> None:
+    groq = {
+        "x-ratelimit-limit-requests": "14400",
+        "x-ratelimit-remaining-requests": "14370",
+        "x-ratelimit-reset-requests": "2m59.56s",
+    }
+    assert refused(429, {"error": {"type": "requests", "code": "rate_limit_exceeded"}}, groq).kind == "daily"
+    assert refused(429, {"error": {"type": "tokens", "code": "rate_limit_exceeded"}}, groq).kind == "tokens"
+    per_minute = {"error": {"type": "requests", "message": "on requests per minute (RPM)"}}
+    assert refused(429, per_minute, groq).kind == "requests"
+    assert refused(
+        429, b"", {**groq, "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "24h"}
+    ).kind == ("daily")
+
+
+def test_a_limit_of_nothing_is_not_spent() -> None:
+    azure = {"x-ratelimit-limit-requests": "0", "x-ratelimit-remaining-requests": "0"}
+    assert refused(429, b"", azure).kind == "unknown"
+    assert refused(429, b"", {**azure, "x-ratelimit-remaining-tokens": "0"}).kind == "tokens"
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "kind"),
+    [
+        ({"type": "overloaded_error", "message": "Overloaded"}, "overloaded", None),
+        ({"type": "rate_limit_error", "message": "output tokens per minute"}, "rate_limited", "output_tokens"),
+        ({"type": "api_error", "message": "no"}, "stream_error", None),
+        ({"type": "billing_error"}, "quota_exhausted", None),
+        ({"type": "throttlingException", "message": "Too many requests"}, "rate_limited", "requests"),
+        ({"type": "serviceUnavailableException"}, "overloaded", None),
+        ({"type": "modelStreamErrorException"}, "stream_error", None),
+        ({"code": 503, "status": "UNAVAILABLE"}, "overloaded", None),
+        ({"status": "UNAVAILABLE"}, "overloaded", None),
+        ({"code": 429, "status": "RESOURCE_EXHAUSTED"}, "rate_limited", "unknown"),
+        ({"status": "RESOURCE_EXHAUSTED"}, "rate_limited", "unknown"),
+        ({"code": 402}, "quota_exhausted", None),
+        ({"code": 429, "metadata": {"raw": "requests per min"}}, "rate_limited", "requests"),
+        ({"code": "server_is_overloaded"}, "overloaded", None),
+        ("words only", "stream_error", None),
+    ],
+)
+def test_errors_inside_a_stream(error: object, outcome: str, kind: str | None) -> None:
+    refusal = refusal_of_event(error)
+    assert (refusal.outcome, refusal.kind) == (outcome, kind)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "error",
+                    "details",
+                    "violations",
+                    "quotaId",
+                    "retryDelay",
+                    "metadata",
+                    "headers",
+                    "raw",
+                    "status",
+                    "type",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_any_json_is_classified(body: object) -> None:
+    assert refused(429, body).outcome in ("rate_limited", "quota_exhausted", "invalid_request")
+    assert Outcome(refusal_of_event(body).outcome)

@@ -145,6 +145,47 @@ def test_what_leads_says_where_values_are_too_few() -> None:
     assert figures.lead([entry]) == ["generation p50 31.0 tokens/s, p5 n/a ≥72 (limit at least 20 tokens/s)"]
 
 
+@pytest.mark.parametrize(
+    ("name", "limit", "shown"),
+    [("e2e", 60_000.0, "60 s"), ("e2e", 1500.0, "1.5 s"), ("e2e", 999.0, "999 ms"), ("ttft", 1000.0, "1 s")],
+)
+def test_long_limits_are_said_in_seconds(name: str, limit: float, shown: str) -> None:
+    endpoint = {"throughput": None, "good": 1, "good_share": 1.0, "meets_slo": None}
+    assert figures.slo(endpoint, {name: limit}).split(":")[0].endswith(f" at most {shown}")
+    table = {"name": name, "n": 0, "percentiles": {"p50": None}, "need": {}, "limit": limit}
+    assert figures.lead([table])[0].endswith(f"(limit {shown})")
+    assert figures.slo(endpoint, {"e2e_tokens_per_s": 2000.0}).startswith("end to end at least 2000 tokens/s:")
+
+
+def test_a_column_without_a_figure_is_left_out_and_what_it_needs_is_said() -> None:
+    head = ["ms", "n", "p50", "p95", "p99", "other"]
+    rows = [["a", "9", "1.0", "n/a ≥72", "n/a ≥368", "–"], ["b", "80", "–", "2.0", "–", "–"]]
+    found, note = figures.trimmed(head, rows)
+    assert found == (["ms", "n", "p50", "p95"], [["a", "9", "1.0", "n/a ≥72"], ["b", "80", "–", "2.0"]])
+    assert note == "p99 needs at least 368 values"
+    assert figures.trimmed(head, []) == ((head, []), "")
+    assert figures.trimmed(head[:3], [row[:3] for row in rows])[1] == ""
+    assert figures.trimmed(["ms", "p95"], [["a", "n/a ≥72"], ["b", "n/a ≥368"]])[1] == "p95 needs at least 72 values"
+
+
+def test_what_has_no_values_is_named_and_not_tabulated(one_step: dict[str, Any]) -> None:
+    """As where answers are not streamed: no walls of dashes."""
+    spoiled = json.loads(json.dumps(one_step))
+    (name, endpoint), *_ = spoiled["endpoints"].items()
+    spoiled["endpoints"] = {name: endpoint}
+    parts = [endpoint, *endpoint["by_task"].values()]
+    for metric in ("ttft_ms", "time_to_first_text_ms", "tpot_ms", "inter_chunk_ms", "generation_tokens_per_s"):
+        for part in parts:
+            part["metrics"][metric] |= {"n": 0, **dict.fromkeys(("p1", "p5", "p10", "p50", "p90", "p95", "p99"))}
+    endpoint["metrics"]["ttft_response_ms"] = endpoint["metrics"]["ttft_ms"]
+    lines = text_of(spoiled).splitlines()
+    assert "no values: TTFT, time to first text, TPOT, inter-chunk, generation (tokens/s)" in lines
+    assert not any(line.startswith(("TTFT", "TPOT", "time to first text", "inter-chunk")) for line in lines)
+    assert not any(f" {figures.MISSING}" in line for line in lines if not line.startswith("tokens:"))
+    (head,) = (line for line in lines if line.startswith("by task"))
+    assert head.split()[2:] == ["ok", "end", "to", "end", "p50", "ms"]
+
+
 def test_a_long_name_is_broken_and_no_figure_is(levels: dict[str, Any]) -> None:
     spoiled = json.loads(json.dumps(levels))
     for step in spoiled["steps"]:

@@ -11,6 +11,7 @@ from latbench.scenario.grammar import (
     format_rate,
     nearest,
     parse_duration,
+    parse_positive_duration,
     parse_rate,
     parse_size,
 )
@@ -56,6 +57,26 @@ def test_what_is_not_a_duration(value: object, message: str) -> None:
         parse_duration(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0, "must be longer than 0, with its unit, such as 60s"),
+        ("0", "must be longer than 0, with its unit, such as 60s"),
+        ("0.0", "must be longer than 0, with its unit, such as 60s"),
+        ("0s", "must be longer than 0s"),
+        (60, "a bare number; write 60s"),
+        (-5, "must be a duration such as 30s"),
+    ],
+)
+def test_advice_for_a_duration_is_not_refused_next(value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        parse_positive_duration(value)
+
+
+def test_a_duration_that_is_longer_than_nothing() -> None:
+    assert parse_positive_duration("90s") == 90 * SECOND
+
+
 @settings(deadline=None)
 @given(st.integers(min_value=0, max_value=8760 * 3600 * SECOND))
 def test_a_duration_is_read_back_as_it_was(ns: int) -> None:
@@ -90,6 +111,8 @@ def test_rates(text: str, rate: float) -> None:
         (4, "a bare number; write 4/s"),
         (0.5, "a bare number; write 0.5/s"),
         ("4", "a bare number; write 4/s"),
+        (0, "must be more than 0, with its unit, such as 4/s"),
+        ("0", "must be more than 0, with its unit, such as 4/s"),
         ("0/s", "must be more than 0"),
         ("0.0/min", "must be more than 0"),
         ("-4/s", "not a rate; write a number and a unit (/s, /min or /h)"),

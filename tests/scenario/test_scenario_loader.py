@@ -429,7 +429,7 @@ def test_a_path_of_a_flag_is_relative_to_here(tmp_path: Path) -> None:
         ({"seed": -1}, "--seed -1: must be at least 0"),
         ({"labels": {"": "x"}}, "--label: must be text"),
         ({"prompts": ""}, "--prompts: must be text"),
-        ({"api": "openai"}, '--api openai: must be openai-chat; did you mean "openai-chat"?'),
+        ({"api": "openai"}, "--api openai: must be openai-chat or openai-completions or"),
         ({"url": "http://me:s3cret@h", "model": "m"}, "--url: must not hold credentials"),
         ({"url": "h:80", "model": "m"}, '--url: must be "sim" or a URL'),
         ({"url": "http://h"}, "--url: the scenario's endpoint is simulated (sim-coder); name the model with --model"),

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latbench.model.errors import UserError
-from latbench.model.sample import Sample
 from latbench.scenario import tokens
 
 TEXT = "Hello, world! 12345 naïve café 你好 🙂"
@@ -53,15 +52,6 @@ def test_counts_are_those_of_tiktoken(cache_folder: Path) -> None:
     assert tokens.count("") == 0
     assert tokens.count("<|endoftext|>") > 1
     assert (cache_folder / O200K).stat().st_size == 3_613_922
-
-
-def test_a_sample_is_counted_once_and_gives_up_its_text() -> None:
-    sample = Sample("e", 0, 0, "p", "measure", "ok", output_tokens=1, token_source="none", text=TEXT)
-    tokens.count_tokens(sample)
-    counted = (tokens.count(TEXT), "tokenizer", None)
-    assert (sample.output_tokens, sample.token_source, sample.text) == counted
-    tokens.count_tokens(sample)
-    assert (sample.output_tokens, sample.token_source, sample.text) == counted
 
 
 def test_the_variable_is_set_only_while_loading(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

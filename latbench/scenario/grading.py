@@ -1,0 +1,112 @@
+"""What the worker reads an answer for: tokens, a schema, what the prompt expects. After that nobody needs its text.
+
+Grading needs no judge and runs nothing. An answer satisfies its schema if it is one JSON value that does; white space
+around it and one fence are forgiven in every output mode alike, because every reader of such answers strips them.
+
+An `expect` that is scored is `finding: {symbol, words, file}`: the answer has to name the symbol (as a word of its
+own), the file (its name is enough) and at least one of the words, whatever their case. Any other is kept, not scored.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import jsonschema
+import msgspec
+from jsonschema.validators import validator_for
+
+from latbench.model.errors import UserError
+from latbench.model.request import TEXT, Prompt
+from latbench.model.sample import Outcome, Sample
+from latbench.scenario.tokens import count
+
+_FENCED = re.compile(r"\s*```[a-zA-Z]*\s*\n(.*)\n\s*```\s*", re.DOTALL)
+
+DEFAULT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "summary": {"type": "string", "description": "The answer in one or two sentences."},
+        "code": {"type": "string", "description": "The code, complete, without fences; empty where none is asked for."},
+    },
+    "required": ["summary", "code"],
+    "additionalProperties": False,
+}
+"""What is asked for where the scenario gives no schema: fits any prompt about code."""
+
+Check = Callable[[str], bool]
+
+
+class Reader:
+    """Reads the answers of a run, each once."""
+
+    def __init__(self, schema: Mapping[str, Any], prompts: Iterable[Prompt]) -> None:
+        """`schema` has been checked (`check_schema`)."""
+        self._satisfies = schema_check(schema)
+        self._meets = {prompt.id: check for prompt in prompts if (check := expectation(prompt.expect)) is not None}
+
+    def read(self, sample: Sample) -> None:
+        """Count, grade, and forget the text."""
+        text, sample.text = sample.text, None
+        if sample.outcome != Outcome.OK:
+            return
+        structured = sample.output_mode != TEXT
+        if text is not None and sample.text_chars:
+            sample.reference_tokens = count(text)
+            if sample.token_source == "tokenizer":
+                sample.output_tokens = sample.reference_tokens
+        if structured:
+            sample.valid = text is not None and self._satisfies(text)
+        elif (meets := self._meets.get(sample.prompt_id)) is not None:
+            sample.met = text is not None and meets(text)
+
+
+def check_schema(schema: object) -> dict[str, Any]:
+    """`schema`, if it is a JSON Schema of an object. Raises UserError where it is not."""
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        raise UserError("must be a JSON Schema with `type: object`, which is what providers take")
+    try:
+        validator_for(schema).check_schema(schema)
+    except jsonschema.SchemaError as fault:
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault.absolute_path)
+        raise UserError(f"not a JSON Schema{f' at {where[1:]}' if where else ''}: {fault.message[:200]}") from fault
+    return schema
+
+
+def schema_check(schema: Mapping[str, Any]) -> Check:
+    """Whether a text is JSON that satisfies the schema."""
+    validator = validator_for(schema)(schema)
+
+    def satisfies(text: str) -> bool:
+        fenced = _FENCED.fullmatch(text)
+        try:
+            return bool(validator.is_valid(msgspec.json.decode((fenced[1] if fenced else text).encode())))
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return False
+
+    return satisfies
+
+
+def expectation(expect: object) -> Check | None:
+    """Whether a text is what a prompt expects; None where that cannot be scored."""
+    finding = expect.get("finding") if isinstance(expect, Mapping) else None
+    if not isinstance(finding, Mapping) or not set(finding) <= {"symbol", "words", "file"}:
+        return None
+    symbol, file, words = finding.get("symbol"), finding.get("file"), finding.get("words")
+    checks: list[Check] = []
+    if isinstance(symbol, str) and symbol:
+        checks.append(partial(_has_word, symbol))
+    if isinstance(file, str) and file:
+        checks.append(partial(_has, (file.rpartition("/")[2],)))
+    if isinstance(words, list) and words:
+        checks.append(partial(_has, tuple(map(str, words))))
+    return (lambda text: all(check(text) for check in checks)) if checks else None
+
+
+def _has_word(word: str, text: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
+
+
+def _has(words: tuple[str, ...], text: str) -> bool:
+    lower = text.lower()
+    return any(word.lower() in lower for word in words)
