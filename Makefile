@@ -1,4 +1,4 @@
-# install test test-all check fix sim demo bench docs pack lock: each works from a fresh clone with Python and make.
+# install test test-long test-all check fix sim demo bench docs pack lock: each works from a fresh clone with Python and make.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --quiet --numprocesses 3 --dist worksteal
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate \
     --no-header --python-version 3.11 --upgrade --quiet
 
-.PHONY: install test test-all check fix sim demo bench docs pack lock
+.PHONY: install test test-long test-all check fix sim demo bench docs pack lock
 
 install: $(READY)
 
@@ -26,10 +26,14 @@ demo: install  ## the simulated endpoint, the main job, the summary
 	$(BIN)/latbench run quickstart
 
 test: $(DEV)  ## the fast tests
-	$(PYTEST) -m "not long"
+	$(PYTEST) -m "not long" $(COVERAGE)
 
-test-all: $(DEV)  ## the long matrix, too
-	$(PYTEST) --cov --cov-report=term:skip-covered
+test-long: $(DEV)  ## the long matrix
+	$(PYTEST) -m long $(COVERAGE)
+
+test-all: $(DEV)  ## both, with their coverage
+	$(MAKE) test COVERAGE="--cov --cov-report= --cov-fail-under=0"
+	$(MAKE) test-long COVERAGE="--cov --cov-append --cov-report=term:skip-covered"
 
 check: $(DEV)  ## format, lint, types, import contracts, generated pages
 	$(BIN)/ruff format --check .
