@@ -151,7 +151,7 @@ class Coordinator:
     def finish(self) -> None:
         """End an elastic step: drain it; that is its end, not an interruption."""
         self._finished = True
-        self.interrupt()
+        self._state.halt(Drain())
 
     def lose_process(self, pid: int, code: int) -> None:
         """A worker process of ours has ended, with this code. What fails here is raised by `conduct`."""

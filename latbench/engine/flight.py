@@ -261,7 +261,7 @@ class Flight:
         wait_ns = None if refusal is None else patience.wait_ns(refusal, len(exchange.tries))
         if refusal is None or wait_ns is None or not self._may_wait(exchange):
             return False
-        self.wallet.settle_try(exchange, refusal.outcome)
+        self.wallet.settle_try(exchange)
         exchange.set_aside(refusal)
         until_ns = raw_ns() + wait_ns
         while (left_ns := until_ns - raw_ns()) > 0 and self._may_wait(exchange):

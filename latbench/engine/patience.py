@@ -2,7 +2,8 @@
 
 What was asked for is waited, to the nanosecond: whether that was enough is one of the things a run measures. Where
 nothing was asked for, the wait doubles from one second to thirty, as SDKs do, but without their jitter: the same run
-should wait the same. A limit that no run outlasts is not waited for.
+should wait the same. A limit that no run outlasts is not waited for, and neither is an overload: that is no limit of
+ours, and it has an outcome of its own.
 """
 
 from latbench.model.answer import Refusal
@@ -20,9 +21,7 @@ _LAST_NS = 30_000_000_000
 
 def wait_ns(refusal: Refusal, tries: int) -> int | None:
     """Nanoseconds to wait after this refusal, `tries` attempts having been refused before it; None to give up."""
-    if refusal.outcome not in (Outcome.RATE_LIMITED, Outcome.OVERLOADED) or tries + 1 >= MAX_TRIES:
-        return None
-    if refusal.kind == "daily":
+    if refusal.outcome != Outcome.RATE_LIMITED or refusal.kind == "daily" or tries + 1 >= MAX_TRIES:
         return None
     if refusal.wait_ns is not None:
         return refusal.wait_ns if refusal.wait_ns <= LONGEST_WAIT_NS else None

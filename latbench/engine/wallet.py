@@ -63,14 +63,11 @@ class Wallet:
             self._purse.settle(worst, actual(sample, worst, self._prices[exchange.endpoint]))
             self._changed.set()
 
-    def settle_try(self, exchange: Exchange, outcome: str) -> None:
-        """An attempt was refused and another one will follow: it counts as a request that cost nothing more."""
+    def settle_try(self, exchange: Exchange) -> None:
+        """An attempt was refused and another one will follow: it counts as a request that took no tokens."""
         worst = self._reserved.pop(exchange, None)
         if worst is not None:
-            refused = Sample(
-                exchange.endpoint, exchange.step, exchange.seq, exchange.prompt_id, exchange.phase, outcome
-            )
-            self._purse.settle(worst, actual(refused, worst, self._prices[exchange.endpoint]))
+            self._purse.settle(worst, Amount(requests=1))
             self._changed.set()
 
     def obey(self, order: Grant | Recall) -> None:
