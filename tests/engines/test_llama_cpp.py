@@ -1,91 +1,39 @@
-"""A real engine: llama.cpp's own server with a tiny model made on the spot (../shared/engines).
+"""A real engine, and its own figures beside ours. It announces keep-alive and closes the connection after every stream.
 
-It announces keep-alive and closes the connection after every stream.
+Its `/metrics` count tokens and no requests. Of a prompt it counts apart what it had in its cache.
 """
 
-import fcntl
-import http.client
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from harness import SHARED, Cli, closes, free_port, wait_until
+from harness import Cli, closes
+from llama_kit import Llama, serving
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
-ENGINES = SHARED / "engines"
-PACKAGES = ("xllamacpp==2026.10.11549", "gguf==0.19.0")
+APIS = ("openai-chat", "openai-completions", "openai-responses", "anthropic")
+KINDS = {"bug", "smell", "style"}
+SCHEMA = {
+    "type": "object",
+    "properties": {"sure": {"type": "boolean"}, "kind": {"enum": sorted(KINDS)}},
+    "required": ["sure", "kind"],
+    "additionalProperties": False,
+}
+MODES = ("text", "prompted", "json_schema", "tool")
 
 
-def _has_packages(python: Path) -> bool:
-    found = subprocess.run([python, "-c", "import xllamacpp, gguf"], capture_output=True, check=False, timeout=60)
-    return found.returncode == 0
-
-
-@pytest.fixture(scope="module")
-def engine_python() -> Path:
-    """A Python with the engine: LATBENCH_ENGINE_PYTHON, or an environment of ours in the temporary folder."""
-    if not ENGINES.is_dir():
-        pytest.skip("../shared/engines is not beside this checkout")
-    if "LATBENCH_ENGINE_PYTHON" in os.environ:
-        return Path(os.environ["LATBENCH_ENGINE_PYTHON"])
-    folder = Path(tempfile.gettempdir()) / f"latbench-engine-{os.getuid()}"
-    python = folder / "bin/python"
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # pytest-xdist: one of us installs
-        if not (python.exists() and _has_packages(python)):
-            _install(folder, python)
-    return python
-
-
-def _install(folder: Path, python: Path) -> None:
-    for command in ([sys.executable, "-m", "venv", folder], [python, "-m", "pip", "install", "-q", *PACKAGES]):
-        found = subprocess.run(
-            [str(part) for part in command], capture_output=True, text=True, check=False, timeout=400
-        )
-        if found.returncode:
-            pytest.skip(f"the engine cannot be installed: {(found.stderr or found.stdout).strip()[-300:]}")
-
-
-@contextmanager
-def _serving(python: Path, folder: Path) -> Iterator[str]:
-    """The server with 8 slots of 1024 tokens."""
-    model, port = folder / "tiny.gguf", free_port()
-    subprocess.run([python, ENGINES / "make_tiny_gguf.py", model], check=True, capture_output=True, timeout=120)
-    options = ["--model", str(model), "--port", str(port), "--threads", "1", "--parallel", "8", "--ctx", "8192"]
-    with (folder / "engine.log").open("wb") as log:
-        process = subprocess.Popen([python, ENGINES / "real_llm_server.py", *options], stdout=log, stderr=log)
-        try:
-            wait_until(lambda: process.poll() is not None or _healthy(port), 120.0)
-            assert process.poll() is None, (folder / "engine.log").read_text()[-2000:]
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
+def at(llama: Llama, api: str, **more: Any) -> dict[str, Any]:
+    """An endpoint of a scenario."""
+    return {"name": api, "api": api, "base_url": f"{llama.url}/v1", "model": "tiny"} | more
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_every_request_is_ok(cli: Cli, engine_python: Path, tmp_path: Path, workers: str) -> None:
     cli.prompts()
-    with _serving(engine_python, tmp_path) as url:
+    with serving(engine_python, tmp_path) as llama:
         flags = ["--concurrency", "4", "--requests", "40", "--max-tokens", "24", "--prompts", "own.jsonl"]
-        done = cli.run("run", "--url", url, "--model", "tiny", *flags, "--workers", workers, "--json")
+        done = cli.run("run", "--url", f"{llama.url}/v1", "--model", "tiny", *flags, "--workers", workers, "--json")
     assert done.code == 0, done.err
     summary = done.summary
     assert summary["validity"]["ok"] == summary["validity"]["planned"] == 40
@@ -98,3 +46,115 @@ def test_every_request_is_ok(cli: Cli, engine_python: Path, tmp_path: Path, work
     assert block["metrics"]["ttft_ms"]["n"] + block["empty"] == 40
     new = cli.rows("SELECT count(*) FROM samples WHERE new_connection")[0][0]
     assert new + summary["validity"]["reconnects"] > 4, "it closes after each stream: most requests open a connection"
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_its_own_counters_are_our_tokens(cli: Cli, llama: Llama, api: str) -> None:
+    """Warm-up included, streamed and plain side by side."""
+    before = llama.counted()
+    endpoints = [at(llama, api, name="streamed"), at(llama, api, name="plain", stream=False)]
+    load = [{"shape": "closed", "concurrency": 2, "duration": "2s", "warmup": "1s"}]
+    path = cli.scenario(endpoints=endpoints, load=load, output={"max_tokens": 24}, cache="warm")
+    done = cli.run("run", path, "--json")
+    assert done.code == 0, done.err
+    assert closes(done.summary)
+    assert cli.rows("SELECT DISTINCT outcome, token_source FROM samples") == [("ok", "usage")]
+    assert {phase for (phase,) in cli.rows("SELECT DISTINCT phase FROM samples")} == {"warmup", "measure"}
+    ours = cli.rows(
+        "SELECT sum(input_tokens) - sum(cached_tokens), sum(cached_tokens), sum(output_tokens) FROM samples"
+    )
+
+    def growth() -> tuple[int, ...]:
+        now = llama.counted()
+        return tuple(now[key] - before[key] for key in ("fresh", "cached", "output"))
+
+    assert growth() == ours[0]
+    assert min(ours[0]) > 0
+
+    blocks = done.summary["endpoints"]
+    measured = cli.rows("SELECT endpoint, sum(output_tokens) FROM samples WHERE phase = 'measure' GROUP BY endpoint")
+    assert dict(measured) == {name: block["tokens"]["output"] for name, block in blocks.items()}
+    assert blocks["streamed"]["metrics"]["ttft_ms"]["n"] > 0
+    assert blocks["plain"]["metrics"]["ttft_ms"] is None or blocks["plain"]["metrics"]["ttft_ms"]["n"] == 0
+    for block in blocks.values():
+        assert set(block["reported_models"]) == {"tiny"}
+
+
+def test_an_enforced_schema_makes_every_answer_valid(cli: Cli, llama: Llama) -> None:
+    """The model is random: without a grammar no answer follows any schema, and with one each does.
+
+    With this template the server ignores tools: answers are text, and that is no valid answer.
+    """
+    path = cli.scenario(
+        endpoints=[at(llama, "openai-chat")],
+        load=[{"shape": "closed", "concurrency": 4, "requests": 40 * len(MODES)}],
+        output={"max_tokens": 300, "mode": list(MODES), "schema": SCHEMA},
+    )
+    done = cli.run("run", path, "--json")
+    assert done.code == 0, done.err
+    block = done.summary["endpoints"]["openai-chat"]
+    assert block["outcomes"]["ok"] == 40 * len(MODES)
+    arms = block["modes"]["arms"]
+    assert list(arms) == list(MODES)
+    valid = {mode: arm["valid"] and (arm["valid"]["valid"], arm["valid"]["n"]) for mode, arm in arms.items()}
+    assert valid == {"text": None, "prompted": (0, 40), "json_schema": (40, 40), "tool": (0, 40)}
+    assert arms["json_schema"]["valid"]["share"] == 1.0
+
+    sent = cli.rows("SELECT output_mode, prompt_id, count(*) FROM samples GROUP BY output_mode, prompt_id")
+    drawn = {mode: {(prompt, n) for name, prompt, n in sent if name == mode} for mode in MODES}
+    assert all(prompts == drawn["text"] for prompts in drawn.values()), "the same prompts in each mode"
+    ends = cli.rows("SELECT DISTINCT finish_reason FROM samples WHERE output_mode = 'json_schema'")
+    assert ends == [("stop",)], "the grammar ends the answer"
+
+
+@pytest.mark.parametrize("api", ["openai-responses", "anthropic"])
+def test_a_schema_that_the_server_ignores_is_no_success(cli: Cli, llama: Llama, api: str) -> None:
+    """It takes the field on these paths and does nothing with it."""
+    path = cli.scenario(
+        endpoints=[at(llama, api)],
+        load=[{"shape": "closed", "concurrency": 4, "requests": 20}],
+        output={"max_tokens": 60, "mode": "json_schema", "schema": SCHEMA},
+    )
+    done = cli.run("run", path, "--json")
+    assert done.code == 0, done.err
+    block = done.summary["endpoints"][api]
+    assert block["outcomes"]["ok"] == block["valid"]["n"] == 20
+    assert (block["valid"]["valid"], block["valid"]["share"]) == (0, 0.0)
+
+
+@pytest.mark.parametrize("api", ["openai-chat", "openai-responses"])
+def test_a_base_url_without_the_version_works_where_the_server_has_the_path(cli: Cli, llama: Llama, api: str) -> None:
+    path = cli.scenario(
+        endpoints=[at(llama, api, base_url=f"{llama.url}/")],
+        load=[{"shape": "closed", "concurrency": 2, "requests": 10}],
+    )
+    done = cli.run("run", path, "--json")
+    assert done.code == 0, done.err
+    assert done.summary["endpoints"][api]["outcomes"]["ok"] == 10
+
+
+def test_another_protocol_at_the_path_is_told(cli: Cli, llama: Llama) -> None:
+    """Without the version, `/completions` is llama.cpp's own API: streamed JSON with a text in it, and not OpenAI's."""
+    path = cli.scenario(
+        endpoints=[at(llama, "openai-completions", base_url=llama.url)],
+        load=[{"shape": "closed", "concurrency": 1, "requests": 5}],
+    )
+    done = cli.run("run", path, "--json")
+    assert done.code == 97, done.err
+    assert done.summary["endpoints"]["openai-completions"]["outcomes"]["malformed"] == 5
+    said = cli.rows("SELECT DISTINCT status, error_message FROM samples")
+    assert all(status == 200 and message.startswith("not a chunk of a completion: ") for status, message in said)
+
+
+def test_a_path_that_is_not_there_stops_the_endpoint(cli: Cli, llama: Llama) -> None:
+    """Without the version it has no `/messages`."""
+    path = cli.scenario(
+        endpoints=[at(llama, "anthropic", base_url=llama.url)],
+        load=[{"shape": "closed", "concurrency": 1, "requests": 50}],
+    )
+    done = cli.run("run", path)
+    assert done.code == 96, done.err
+    assert "model or path unknown (HTTP 404) 3 times in a row" in done.out
+    assert cli.rows("SELECT DISTINCT outcome, status, error_message FROM samples") == [
+        ("invalid_request", 404, "File Not Found")
+    ]

@@ -1,7 +1,9 @@
 """The command line: declared once, the same on both sides of the exec."""
 
+import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.sim.options import PARAMETERS, Options, arguments, command
+from latbench.sim.options import PARAMETERS, Options, arguments, command, for_request
 
 
 def _parsed(line: list[str]) -> Options:
@@ -40,6 +42,28 @@ def test_no_options_are_the_defaults() -> None:
         strict_model=st.booleans(),
         tokens=st.integers(1, 10**6),
         early_stop=st.floats(0, 1),
+        reasoning_tokens=st.integers(0, 10**6),
+        p_tool=st.floats(0, 1),
+        tool_calls=st.integers(1, 64),
+        tool_rounds=st.integers(0, 9),
+        rpm=st.none() | st.integers(1, 10**9),
+        burst=st.none() | st.integers(1, 10**9),
+        tpm=st.none() | st.integers(1, 10**9),
+        max_concurrent=st.none() | st.integers(1, 10**6),
+        limit_window=st.sampled_from(["bucket", "fixed"]),
+        p_reset=st.floats(0, 1),
+        p_cut=st.floats(0, 1),
+        p_stall=st.floats(0, 1),
+        p_garbage=st.floats(0, 1),
+        p_error_event=st.floats(0, 1),
+        p_500=st.floats(0, 1),
+        p_503=st.floats(0, 1),
+        p_529=st.floats(0, 1),
+        slow_bytes=st.none() | st.integers(1, 10**9),
+        cache_ttl_ns=st.integers(0, 10**12),
+        profile=st.none() | st.just("09:00-18:00=1.8,22:00-06:00=0.5"),
+        clock=st.none() | st.just("2026-01-05T08:59:30Z"),
+        clock_rate=st.floats(0, 1e6),
         api_key_env=st.none() | st.just("NAME"),
         with_parent=st.booleans(),
     )
@@ -69,6 +93,13 @@ def test_durations(text: str, expected_ns: int) -> None:
         (["--slots=0"], "range"),
         (["--early-stop=1.5"], "range"),
         (["--ttff=1ms"], "--ttft"),
+        (["--p-cut=nan"], "nan is not a finite number"),
+        (["--p-cut=1.5"], "range"),
+        (["--rpm=0"], "range"),
+        (["--limit-window=minute"], "'bucket', 'fixed'"),
+        (["--profile=9-18=2"], "'9-18=2' is not of the form 09:00-18:00=1.8"),
+        (["--clock=noon"], "'noon' is not a time with its zone"),
+        (["--cache-ttl=5m"], "is not a duration"),
     ],
 )
 def test_mistakes_are_refused_before_anything_starts(line: list[str], says: str) -> None:
@@ -78,6 +109,34 @@ def test_mistakes_are_refused_before_anything_starts(line: list[str], says: str)
     result = CliRunner().invoke(click.Command("sim", params=list(PARAMETERS), callback=nothing), line)
     assert result.exit_code == 2
     assert says in result.output
+
+
+def test_headers_of_a_request_change_its_options() -> None:
+    options = replace(Options(), rpm=3)
+    assert for_request(options, {"content-type": "x", "x-simulated": "1"}) is options
+    found = for_request(options, {"x-sim-ttft": "2s", "x-sim-p-500": "0.5", "x-sim-reasoning-tokens": "4"})
+    assert found == replace(options, ttft_ns=2 * 10**9, p_500=0.5, reasoning_tokens=4)
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "says"),
+    [
+        ("x-sim-ttft", "2", "x-sim-ttft: '2' is not a duration"),
+        ("x-sim-p-500", "nan", "not a finite number"),
+        ("x-sim-tokens", "0", "range"),
+        ("x-sim-rpm", "5", "x-sim-rpm is no option of one request: use ttft, "),
+        ("x-sim-", "5", "no option of one request"),
+    ],
+)
+def test_headers_that_are_refused(header: str, value: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        for_request(Options(), {header: value})
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_any_header_is_understood_or_refused(name: str, value: str) -> None:
+    with suppress(ValueError):
+        for_request(Options(), {f"x-sim-{name}": value, "x-sim-seed": value})
 
 
 def test_the_command_runs_the_server_with_this_python() -> None:

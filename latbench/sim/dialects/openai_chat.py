@@ -2,76 +2,65 @@
 
 A stream is: a role chunk with empty content, one chunk a token, a chunk with the finish reason, with
 `stream_options.include_usage` a chunk with empty choices and the usage, `[DONE]`. `usage: null` stands in every other
-chunk exactly where usage was asked for. One choice only; `stop` and the sampling fields are ignored.
+chunk exactly where usage was asked for. Reasoning, which api.openai.com does not show, comes as `reasoning_content`,
+as most servers of this API send it. One choice only; `stop` and the sampling fields are ignored.
 """
 
-import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latbench.sim.dialects import Ask, Refused
+from latbench.sim.dialects import Answer, Ask, Call, End, Parts, Refused, Reply, Start, Tool
+from latbench.sim.dialects.fields import dump, entries, entry, flag, json_object, limit, model, text_bytes, tokens
+from latbench.sim.dialects.openai_api import OpenAIApi, error
 
-PATH = "/v1/chat/completions"
 DONE = b"data: [DONE]\n\n"
+FINISH = {"stop": "stop", "length": "length", "tool": "tool_calls"}
 
-_BYTES_PER_TOKEN = 4
-_MAX_TOKENS = 1_000_000  # an answer of years would be a typing error
 _FINGERPRINT = "fp_sim"
 
 
-def read(body: bytes) -> Ask:
-    """What the body of a request asks for. Raises Refused as the API refuses."""
-    fields = _fields(body)
-    model = fields.get("model")
-    if not isinstance(model, str) or not model:
-        raise Refused(400, "you must provide a model parameter")
+class OpenAIChat(OpenAIApi):
+    """The dialect."""
+
+    paths: tuple[str, ...] = ("/v1/chat/completions",)
+
+    def read(self, parts: Parts) -> Ask:
+        """What the body of a request asks for. Raises Refused as the API refuses."""
+        return read(json_object(parts.body))
+
+    def reply(self, start: Start) -> Reply:
+        """The writer of one answer."""
+        return ChatReply(start)
+
+
+def read(fields: Mapping[str, Any]) -> Ask:
+    """What the fields of a request ask for. Raises Refused as the API refuses."""
+    named = model(fields)
     if fields.get("n") not in (None, 1):
         raise Refused(400, "this endpoint gives one choice: leave out 'n' or set it to 1.", param="n")
-    stream = _flag(fields, "stream")
+    stream = flag(fields, "stream")
+    messages = _messages(fields.get("messages"))
+    prompt = b"".join(_content(message, f"messages[{index}]") for index, message in enumerate(messages))
+    tools, must_call = chosen(offered(entries(fields, "tools")), fields.get("tool_choice"))
     return Ask(
-        model=model,
+        model=named,
         stream=stream,
-        max_tokens=_limit(fields),
-        to_the_limit=_flag(fields, "ignore_eos"),
-        prompt_tokens=_prompt_tokens(fields.get("messages")),
-        include_usage=_include_usage(fields.get("stream_options"), stream),
+        max_tokens=limit(fields, "max_completion_tokens", "max_tokens"),
+        to_the_limit=flag(fields, "ignore_eos"),
+        prompt_tokens=tokens(prompt),
+        include_usage=include_usage(fields.get("stream_options"), stream),
+        prompt=prompt,
+        reasoning=fields.get("reasoning_effort") != "none",
+        tools=tools,
+        must_call=must_call,
+        parallel=flag(fields, "parallel_tool_calls", default=True),
+        tool_rounds=sum(bool(message.get("tool_calls")) for message in messages),
+        schema=wanted_schema(entry(fields, "response_format")),
     )
 
 
-def _fields(body: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Refused(400, "We could not parse the JSON body of your request.") from None
-    if not isinstance(fields, dict):
-        raise Refused(400, "The body of the request must be a JSON object.")
-    return fields
-
-
-def _flag(fields: Mapping[str, Any], name: str) -> bool:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise Refused(400, f"Invalid type for '{name}': expected a boolean.", param=name, code="invalid_type")
-    return bool(value)
-
-
-def _limit(fields: Mapping[str, Any]) -> int | None:
-    given = [name for name in ("max_completion_tokens", "max_tokens") if fields.get(name) is not None]
-    if len(given) > 1:
-        raise Refused(400, "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.")
-    if not given:
-        return None
-    name, value = given[0], fields[given[0]]
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise Refused(400, f"Invalid type for '{name}': expected an integer.", param=name, code="invalid_type")
-    if not 1 <= value <= _MAX_TOKENS:
-        message = f"Invalid '{name}': expected a value from 1 to {_MAX_TOKENS}."
-        raise Refused(400, message, param=name, code="invalid_value")
-    return value
-
-
-def _include_usage(options: object, stream: bool) -> bool:
+def include_usage(options: object, stream: bool) -> bool:
+    """Whether the stream has to end with the usage. Raises Refused for options without a stream."""
     if options is None:
         return False
     if not stream:
@@ -80,11 +69,10 @@ def _include_usage(options: object, stream: bool) -> bool:
     if not isinstance(options, dict):
         message = "Invalid type for 'stream_options': expected an object."
         raise Refused(400, message, param="stream_options", code="invalid_type")
-    return _flag(options, "include_usage")
+    return flag(options, "include_usage")
 
 
-def _prompt_tokens(messages: object) -> int:
-    """An estimate from the text of all messages, at least 1."""
+def _messages(messages: object) -> list[dict[str, Any]]:
     if messages is None:
         message = "Missing required parameter: 'messages'."
         raise Refused(400, message, param="messages", code="missing_required_parameter")
@@ -93,41 +81,86 @@ def _prompt_tokens(messages: object) -> int:
     if not messages:
         message = "Invalid 'messages': empty array. Expected at least one message."
         raise Refused(400, message, param="messages", code="empty_array")
-    size = sum(_message_bytes(message, f"messages[{index}]") for index, message in enumerate(messages))
-    return max(1, math.ceil(size / _BYTES_PER_TOKEN))
+    for index, one in enumerate(messages):
+        if not isinstance(one, dict) or not isinstance(one.get("role"), str):
+            where = f"messages[{index}]"
+            raise Refused(400, f"Invalid '{where}': expected an object with a role.", param=where, code="invalid_type")
+    return messages
 
 
-def _message_bytes(message: object, where: str) -> int:
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise Refused(400, f"Invalid '{where}': expected an object with a role.", param=where, code="invalid_type")
+def _content(message: Mapping[str, Any], where: str) -> bytes:
+    """The text of a message."""
     content = message.get("content")
     if content is None:  # an assistant's turn that only called tools
-        return 0
+        return b""
     if isinstance(content, str):
-        return _bytes(content)
+        return text_bytes(content)
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
-        return sum(_bytes(part["text"]) for part in content if isinstance(part.get("text"), str))
+        return b"".join(text_bytes(part["text"]) for part in content if isinstance(part.get("text"), str))
     where = f"{where}.content"
     message_text = f"Invalid type for '{where}': expected a string or an array of objects."
     raise Refused(400, message_text, param=where, code="invalid_type")
 
 
-def _bytes(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
+def offered(tools: Sequence[Mapping[str, Any]]) -> tuple[Tool, ...]:
+    """The functions among the tools. Raises Refused for one without a name."""
+    found = []
+    for index, tool in enumerate(tools):
+        if tool.get("type", "function") != "function":
+            continue
+        function = tool.get("function")
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
+            where = f"tools[{index}].function.name"
+            message = f"Missing required parameter: '{where}'."
+            raise Refused(400, message, param=where, code="missing_required_parameter")
+        found.append(Tool(function["name"], function.get("parameters")))
+    return tuple(found)
 
 
-def _dump(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+def chosen(tools: tuple[Tool, ...], choice: object) -> tuple[tuple[Tool, ...], bool]:
+    """The tools that `tool_choice` leaves, and whether one has to be called. Raises Refused for one that is not there.
+
+    The name stands in `function` or, as the other API of OpenAI has it, right in the object.
+    """
+    if choice in (None, "auto"):
+        return tools, False
+    if choice == "none":
+        return (), False
+    if choice in ("required", "any"):
+        left = tools
+    else:
+        function = choice.get("function", choice) if isinstance(choice, dict) else {}
+        name = function.get("name") if isinstance(function, dict) else None
+        left = tuple(tool for tool in tools if tool.name == name)
+    if not left:
+        raise Refused(400, "Tool choice 'tool_choice' is not one of 'tools'.", param="tool_choice")
+    return left, True
 
 
-def _usage(prompt_tokens: int, output_tokens: int) -> dict[str, Any]:
+def wanted_schema(response_format: Mapping[str, Any]) -> Any:  # noqa: ANN401  a JSON schema is any JSON
+    """The JSON schema that the answer has to follow: true where any object will do, null for text."""
+    kind = response_format.get("type")
+    if kind == "json_object":
+        return True
+    if kind != "json_schema":
+        return None
+    found = entry(response_format, "json_schema").get("schema")
+    if not isinstance(found, dict | bool):
+        where = "response_format.json_schema.schema"
+        message = f"Missing required parameter: '{where}'."
+        raise Refused(400, message, param=where, code="missing_required_parameter")
+    return found
+
+
+def usage(start: Start, end: End) -> dict[str, Any]:
+    """The counts of tokens: cached ones and reasoning are part of the others."""
     return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": output_tokens,
-        "total_tokens": prompt_tokens + output_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "prompt_tokens": start.ask.prompt_tokens,
+        "completion_tokens": end.output_tokens,
+        "total_tokens": start.ask.prompt_tokens + end.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": start.cached_tokens, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": end.reasoning_tokens,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
@@ -135,84 +168,91 @@ def _usage(prompt_tokens: int, output_tokens: int) -> dict[str, Any]:
     }
 
 
-class Reply:
-    """The bytes of one answer. `number` names it, `created` is in seconds since 1970."""
+class ChatReply:
+    """The bytes of one answer."""
 
-    def __init__(self, ask: Ask, number: int, created: int) -> None:
-        self._ask = ask
+    content_type = "text/event-stream; charset=utf-8"
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
         self._head = {
-            "id": f"chatcmpl-sim-{number}",
+            "id": f"chatcmpl-sim-{start.number}",
             "object": "chat.completion.chunk",
-            "created": created,
-            "model": ask.model,
+            "created": start.created,
+            "model": start.ask.model,
             "system_fingerprint": _FINGERPRINT,
         }
         # Everything around a token is the same in all chunks of an answer: it is made once.
         # (From the right: a model's name may hold anything, and stands before the content.)
-        self._before, _, self._after = self._chunk({"content": "\x00"}, None).rpartition(_dump("\x00"))
+        self._before, _, self._after = self._chunk({"content": "\x00"}, None).rpartition(dump("\x00"))
+
+    def greeting(self) -> bytes:
+        """Nothing."""
+        return b""
 
     def opening(self) -> bytes:
         """The chunk that comes with the first token and says who speaks."""
         return self._chunk({"role": "assistant", "content": "", "refusal": None}, None)
 
+    def reasoning(self, piece: str) -> bytes:
+        """The chunk of one token of reasoning."""
+        return self._chunk({"reasoning_content": piece}, None)
+
     def token(self, piece: str) -> bytes:
         """The chunk of one token."""
-        return self._before + _dump(piece) + self._after
+        return self._before + dump(piece) + self._after
 
-    def closing(self, finish_reason: str, output_tokens: int) -> list[bytes]:
+    def call_opening(self, index: int, call: Call) -> bytes:
+        """The chunk that names the function."""
+        function = {"name": call.name, "arguments": ""}
+        return self._call({"index": index, "id": call.id, "type": "function", "function": function})
+
+    def call_piece(self, index: int, piece: str) -> bytes:
+        """The chunk of one token of the arguments."""
+        return self._call({"index": index, "function": {"arguments": piece}})
+
+    def call_closing(self, _index: int, _call: Call) -> bytes:
+        """Nothing."""
+        return b""
+
+    def closing(self, end: End) -> list[bytes]:
         """The events after the last token."""
-        events = [self._chunk({}, finish_reason)]
-        if self._ask.include_usage:
-            usage = _usage(self._ask.prompt_tokens, output_tokens)
-            events.append(self._event({**self._head, "choices": [], "usage": usage}))
+        events = [self._chunk({}, FINISH[end.finish])]
+        if self._start.ask.include_usage:
+            events.append(self._event({**self._head, "choices": [], "usage": usage(self._start, end)}))
         return [*events, DONE]
 
-    def plain(self, text: str, finish_reason: str, output_tokens: int) -> bytes:
+    def error_event(self, refused: Refused) -> bytes:
+        """An event with the body of an error."""
+        return b"data: " + error(refused) + b"\n\n"
+
+    def garbage(self) -> bytes:
+        """A chunk that is cut off in its middle."""
+        return self._before + b'"\n\n'
+
+    def plain(self, answer: Answer) -> bytes:
         """The whole answer of a request that is not streamed."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
-        usage = _usage(self._ask.prompt_tokens, output_tokens)
-        return _dump({**self._head, "object": "chat.completion", "choices": [choice], "usage": usage})
+        message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+        if answer.reasoning:
+            message["reasoning_content"] = answer.reasoning
+        if answer.calls:
+            message["content"] = answer.text or None
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in answer.calls
+            ]
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": FINISH[answer.end.finish]}
+        counts = usage(self._start, answer.end)
+        return dump({**self._head, "object": "chat.completion", "choices": [choice], "usage": counts})
+
+    def _call(self, call: dict[str, Any]) -> bytes:
+        return self._chunk({"tool_calls": [call]}, None)
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        usage = {"usage": None} if self._ask.include_usage else {}
-        return self._event({**self._head, "choices": [choice], **usage})
+        counts = {"usage": None} if self._start.ask.include_usage else {}
+        return self._event({**self._head, "choices": [choice], **counts})
 
     @staticmethod
     def _event(chunk: dict[str, Any]) -> bytes:
-        return b"data: " + _dump(chunk) + b"\n\n"
-
-
-def error(refused: Refused) -> bytes:
-    """The body of an error."""
-    fields = {"message": refused.message, "type": refused.kind, "param": refused.param, "code": refused.code}
-    return _dump({"error": fields})
-
-
-def unknown_model(model: str) -> Refused:
-    """What a request for a model that is not there gets."""
-    return Refused(
-        404, f"The model `{model[:200]}` does not exist or you do not have access to it.", code="model_not_found"
-    )
-
-
-def unknown_path(method: str, path: str) -> Refused:
-    """What a request to a route that is not there gets."""
-    return Refused(404, f"Invalid URL ({method} {path[:200]})")
-
-
-def bad_key() -> Refused:
-    """What a request without the right key gets."""
-    return Refused(401, "Incorrect API key provided.", code="invalid_api_key")
-
-
-def too_large(limit_bytes: int) -> Refused:
-    """What a request with too long a body gets."""
-    return Refused(413, f"The body of the request is longer than {limit_bytes} bytes.", code="request_too_large")
-
-
-def models(model: str, created: int) -> bytes:
-    """The list of models."""
-    entry = {"id": model, "object": "model", "created": created, "owned_by": "latbench"}
-    return _dump({"object": "list", "data": [entry]})
+        return b"data: " + dump(chunk) + b"\n\n"
