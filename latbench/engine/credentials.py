@@ -18,6 +18,7 @@ _SAID_BY_ENDPOINTS = ("error_message", "error_code", "request_id", "model", "fin
 _SHORTEST_SECRET = 4  # what is shorter stands in ordinary words
 _TELLING_CHARS = 8  # by which the beginning of a secret is known
 _HIDDEN = "[secret]"
+_SIGNING_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")  # what AWS tools call what they sign with
 
 
 def targets(endpoint: Endpoint, connect_s: float, environ: dict[str, str]) -> list[Target]:
@@ -32,7 +33,7 @@ def targets(endpoint: Endpoint, connect_s: float, environ: dict[str, str]) -> li
         headers[name.lower()] = value
     for name, variable in endpoint.header_env.items():
         headers[name.lower()] = _secret(endpoint.name, variable, environ)
-    signer = dialect.signer(endpoint, environ) if dialect.signer and not endpoint.api_key_env else None
+    signer = dialect.signer(endpoint, environ) if dialect.signer and _is_signed(endpoint) else None
     url = URL(endpoint.base_url, encoded=True)
     keys = [dialect.auth(_secret(endpoint.name, variable, environ)) for variable in endpoint.api_key_env]
     found = [
@@ -53,9 +54,10 @@ def targets(endpoint: Endpoint, connect_s: float, environ: dict[str, str]) -> li
 
 
 def secrets_of(endpoints: list[Endpoint], environ: dict[str, str]) -> list[str]:
-    """The values that endpoints are sent from the environment, the longest first."""
+    """The values that endpoints are sent from the environment, or that sign what they are sent, the longest first."""
     names = chain.from_iterable((*endpoint.api_key_env, *endpoint.header_env.values()) for endpoint in endpoints)
-    values = {environ.get(name, "").strip() for name in names}
+    signing = _SIGNING_SECRETS if any(map(_is_signed, endpoints)) else ()
+    values = {environ.get(name, "").strip() for name in chain(names, signing)}
     return sorted((value for value in values if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
@@ -66,6 +68,11 @@ def hide(sample: Sample, secrets: list[str]) -> None:
         for secret in secrets if said else ():
             said = _without(said, secret)
             setattr(sample, name, said)
+
+
+def _is_signed(endpoint: Endpoint) -> bool:
+    """Whether its requests are signed: where its API has that, and no key is named instead."""
+    return DIALECTS[endpoint.api].signer is not None and not endpoint.api_key_env
 
 
 def _without(said: str, secret: str) -> str:

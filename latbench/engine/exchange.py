@@ -28,6 +28,7 @@ REFUSAL_BYTES = 1 << 16  # of a refusal's body are read; what it says stands at 
 READ_ON_CHARS = 1 << 20  # of an answer are counted and graded
 _EVENTS_BETWEEN_LOOKS = 8
 _PART_BYTES = 1 << 14  # of a read are framed at a time
+_REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")  # OpenAI, Anthropic, AWS, Azure
 
 
 @dataclass(slots=True, eq=False)
@@ -142,7 +143,7 @@ class Exchange:
         self.tries.append(self.waiting)
         self.waiting = None
         self.reads, self.answer = Reads(), Answer()
-        self.ended_ns, self.broken, self.problem = None, False, None
+        self.ended_ns, self.broken, self.malformed, self.problem = None, False, False, None
         self.sent_ns = raw_ns()
         self.waited_ns += self.sent_ns - self.tries[-1].done_ns
 
@@ -232,54 +233,44 @@ class Exchange:
         def at(raw: int | None) -> int | None:
             return None if raw is None else raw - origin_ns
 
-        return Sample(
-            endpoint=self.endpoint,
-            step=self.step,
-            seq=self.seq,
-            prompt_id=self.prompt_id,
-            phase=self.phase,
-            outcome=outcome,
-            slot=self.slot,
-            due_ns=self.due_ns - origin_ns,
-            sent_ns=self.sent_ns - origin_ns,
-            connected_ns=at(reads.connected_ns),
-            headers_ns=at(reads.headers_ns),
-            first_byte_ns=at(reads.at_ns[0] if reads.at_ns else None),
-            first_token_ns=at(int(output[0]) if len(output) else None),
-            first_text_ns=at(answer.first_text_ns),
-            last_token_ns=at(self._last_token_ns(output, outcome)),
-            done_ns=at(self.ended_ns),
-            chunks=len(output),
-            gaps=encode_gaps(output),
-            input_tokens=usage.input if usage else None,
-            output_tokens=usage.output if usage else None,
-            reasoning_tokens=usage.reasoning if usage else None,
-            cached_tokens=usage.cached if usage else None,
-            token_source=self._token_source(),
-            reasoning_streamed=bool(answer.reasoning),
-            status=head.status if head else None,
-            kind=refusal.kind if refusal else None,
-            error_code=refusal.code if refusal else None,
-            error_message=(refusal.message if refusal else None) or self.problem,
-            wait_ns=refusal.wait_ns if refusal else None,
-            finish_reason=answer.finish_reason,
-            request_id=answer.request_id or self._request_id(),
-            model=answer.model,
-            fingerprint=answer.fingerprint,
-            nonce=self.nonce,
-            output_mode=self.mode,
-            new_connection=reads.new_connection,
-            reconnects=self.reconnects,
-            text_chars=len(text),
-            text_sha256=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else "",
-            key_index=self.key_index,
-            tries=[
-                replace(one, sent_ns=one.sent_ns - origin_ns, done_ns=one.done_ns - origin_ns) for one in self.tries
-            ],
-            waited_ns=self.waited_ns,
-            headroom=self._headroom(),
-            text=self._read_on(text)[:READ_ON_CHARS] or None if outcome is Outcome.OK else None,
-        )
+        found = self.begun(self.due_ns - origin_ns)
+        found.outcome = outcome
+        found.sent_ns = self.sent_ns - origin_ns
+        found.connected_ns = at(reads.connected_ns)
+        found.headers_ns = at(reads.headers_ns)
+        found.first_byte_ns = at(reads.at_ns[0] if reads.at_ns else None)
+        found.first_token_ns = at(int(output[0]) if len(output) else None)
+        found.first_text_ns = at(answer.first_text_ns)
+        found.last_token_ns = at(self._last_token_ns(output, outcome))
+        found.done_ns = at(self.ended_ns)
+        found.chunks = len(output)
+        found.gaps = encode_gaps(output)
+        found.input_tokens = usage.input if usage else None
+        found.output_tokens = usage.output if usage else None
+        found.reasoning_tokens = usage.reasoning if usage else None
+        found.cached_tokens = usage.cached if usage else None
+        found.token_source = self._token_source()
+        found.reasoning_streamed = bool(answer.reasoning)
+        found.status = head.status if head else None
+        found.kind = refusal.kind if refusal else None
+        found.error_code = refusal.code if refusal else None
+        found.error_message = (refusal.message if refusal else None) or self.problem
+        found.wait_ns = refusal.wait_ns if refusal else None
+        found.finish_reason = answer.finish_reason
+        found.request_id = answer.request_id or self._request_id()
+        found.model = answer.model
+        found.fingerprint = answer.fingerprint
+        found.new_connection = reads.new_connection
+        found.reconnects = self.reconnects
+        found.text_chars = len(text)
+        found.text_sha256 = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
+        found.tries = [
+            replace(one, sent_ns=one.sent_ns - origin_ns, done_ns=one.done_ns - origin_ns) for one in self.tries
+        ]
+        found.waited_ns = self.waited_ns
+        found.headroom = self._headroom()
+        found.text = self._read_on(text)[:READ_ON_CHARS] or None if outcome is Outcome.OK else None
+        return found
 
     def _token_source(self) -> str:
         """A tokenizer may count instead of the provider only where all output is visible text."""
@@ -306,7 +297,7 @@ class Exchange:
 
     def _request_id(self) -> str | None:
         headers = self.reads.head.headers if self.reads.head else {}
-        found = headers.get("x-request-id") or headers.get("request-id")
+        found = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
         return found[:MESSAGE_CHARS] if found else None
 
     def _decode_plain(self) -> None:

@@ -33,6 +33,7 @@ from latbench.providers.registry import DIALECTS
 BATCH_S = 0.25
 SWEEP_S = 0.1
 _LOOK_AGAIN_S = 0.1
+_SIGNATURE_NS = 60_000_000_000  # the age up to which one is sent; AWS takes none that is older than five minutes
 _UNDECODED = 1000
 _FULL_COLLECTION_EVERY = 240  # batches: once a minute, because it holds the loop for milliseconds
 
@@ -54,10 +55,11 @@ class Stage:
 
 @dataclass(slots=True)
 class Ready:
-    """A request that could leave at once."""
+    """A request that could leave at once. `signed_ns` (raw) is when its post was signed, if its endpoint wants that."""
 
     exchange: Exchange
     post: Post
+    signed_ns: int
     endpoint: int
     lane: int
     max_tokens: int
@@ -172,7 +174,8 @@ class Flight:
         return self._ready(exchange, post, endpoint, lane, self._bodies.max_tokens(prompt, max_tokens))
 
     def _ready(self, exchange: Exchange, post: Post, endpoint: int, lane: int, max_tokens: int) -> Ready:
-        return Ready(exchange, self.transport(endpoint, lane).sign(post), endpoint, lane, max_tokens)
+        now = raw_ns()
+        return Ready(exchange, self.transport(endpoint, lane).sign(post), now, endpoint, lane, max_tokens)
 
     def prepare_turn(
         self, endpoint: int, lane: int, seq: int, first_seq: int, earlier: list[Message]
@@ -222,9 +225,9 @@ class Flight:
         exchange.begin(due_ns)
         try:
             transport, may_again = self.transport(ready.endpoint, ready.lane), self._may_again(exchange)
-            await exchange.run(transport, ready.post, may_again)
+            await exchange.run(transport, self._signed(ready, transport), may_again)
             while self._job.respect and await self._try_again(ready):
-                await exchange.run(transport, transport.sign(ready.post), may_again)
+                await exchange.run(transport, self._signed(ready, transport), may_again)
         except asyncio.CancelledError:
             if exchange.verdict is None:
                 raise
@@ -236,6 +239,13 @@ class Flight:
             self.in_flight[ready.endpoint] -= 1
         self._ended.append(exchange)
         return exchange
+
+    def _signed(self, ready: Ready, transport: Transport) -> Post:
+        """Its post, signed anew where that was long ago: requests are made well ahead, and wait for many things."""
+        now = raw_ns()
+        if now - ready.signed_ns > _SIGNATURE_NS:
+            ready.post, ready.signed_ns = transport.sign(ready.post), now
+        return ready.post
 
     def _begin(self, ready: Ready, due_ns: int) -> None:
         """Count it and write it down, before it leaves."""

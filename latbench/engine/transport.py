@@ -185,20 +185,22 @@ class StampedTransport:
         self._template = aiohttp.ClientRequest(
             "POST", target.url, loop=loop, ssl=self._tls, proxy=proxy, proxy_headers=tunnel
         )
-        headers = {"host": _host(target.url), **target.headers, **(key if absolute else {})}
-        self._lines = _lines(headers) + b"Content-Length: "
-        self._heads: dict[str, bytes] = {}
+        self._headers = {"host": _host(target.url), **target.headers, **(key if absolute else {})}
+        self._heads: dict[tuple[str, ...], bytes] = {}
 
     def sign(self, post: Post) -> Post:
         return _signed(self._target, post)
 
-    def _head(self, path: str) -> bytes:
-        """What stands before the length of the body: the same for all requests to a path."""
-        head = self._heads.get(path)
+    def _head(self, post: Post) -> bytes:
+        """What stands before the length of the body: the same for all requests to a path. A signature's headers win."""
+        key = (post.path, *post.headers)
+        head = self._heads.get(key)
         if head is None:
-            url = self._target.at(path)
+            url = self._target.at(post.path)
             where = str(url) if self._absolute else url.raw_path_qs
-            head = self._heads[path] = f"POST {where} HTTP/1.1\r\n".encode() + self._lines
+            headers = {name: value for name, value in self._headers.items() if name not in post.headers}
+            head = f"POST {where} HTTP/1.1\r\n".encode() + _lines(headers) + b"Content-Length: "
+            self._heads[key] = head
         return head
 
     async def open(self, connections: int) -> None:
@@ -228,7 +230,7 @@ class StampedTransport:
             protocol.begin(reads)
             protocol.set_response_params(read_until_eof=True, read_bufsize=_READ_BUFFER_BYTES)
             signature = _lines(post.headers) if post.headers else b""
-            head = self._head(post.path) + b"%d\r\n" % len(post.body)
+            head = self._head(post) + b"%d\r\n" % len(post.body)
             protocol.transport.write(head + signature + b"\r\n" + post.body)
             message, payload = await protocol.read()
             while message.code < 200:

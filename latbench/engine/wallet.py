@@ -38,23 +38,32 @@ class Wallet:
             return may()
         worst = worst_case(self._prices[exchange.endpoint], len(body), max_tokens)
         async with self._turn:  # who asked first is served first
-            while may():
-                if self._purse.reserve(worst):
-                    self._reserved[exchange] = worst
-                    return True
-                self._purse.wants(worst)
-                self.report()
-                await self._wait(over)
-            self._purse.wants(None)
-            self.report()
+            try:
+                while may():
+                    if self._purse.reserve(worst):
+                        self._reserved[exchange] = worst
+                        return True
+                    self._purse.wants(worst)
+                    self.report()
+                    await self._wait(over)
+            except asyncio.CancelledError:  # an attempt that waits for its turn is in flight, and ends with that
+                self._give_up()
+                raise
+            self._give_up()
         return False
+
+    def _give_up(self) -> None:
+        self._purse.wants(None)
+        self.report()
 
     async def _wait(self, over: asyncio.Event) -> None:
         self._changed.clear()
         waits = [asyncio.create_task(event.wait()) for event in (self._changed, over)]
-        await asyncio.wait(waits, timeout=_ASK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        try:
+            await asyncio.wait(waits, timeout=_ASK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def settle(self, exchange: Exchange, sample: Sample) -> None:
         """The request has ended: it counts with what it took."""

@@ -8,19 +8,23 @@ own), the file (its name is enough) and at least one of the words, whatever thei
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import jsonschema
 import msgspec
 from jsonschema.validators import validator_for
+from referencing import Registry, Resource
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012, SchemaRegistry, SchemaResource
 
 from latbench.model.errors import UserError
 from latbench.model.request import TEXT, Prompt
 from latbench.model.sample import Outcome, Sample
 from latbench.scenario.tokens import count
 
+_NOWHERE: SchemaRegistry = Registry()  # the library's own fetches from the network what a schema refers to
 _FENCED = re.compile(r"\s*```[a-zA-Z]*\s*\n(.*)\n\s*```\s*", re.DOTALL)
 
 DEFAULT_SCHEMA: dict[str, Any] = {
@@ -65,23 +69,43 @@ def check_schema(schema: object) -> dict[str, Any]:
     """`schema`, if it is a JSON Schema of an object. Raises UserError where it is not."""
     if not isinstance(schema, dict) or schema.get("type") != "object":
         raise UserError("must be a JSON Schema with `type: object`, which is what providers take")
+    dialect = schema.get("$schema", "")
+    if not isinstance(dialect, str) or (dialect and validator_for(schema, default=None) is None):
+        raise UserError("not a JSON Schema at $schema: names no draft that is known; leave it out for 2020-12")
     try:
         validator_for(schema).check_schema(schema)
     except jsonschema.SchemaError as fault:
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault.absolute_path)
         raise UserError(f"not a JSON Schema{f' at {where[1:]}' if where else ''}: {fault.message[:200]}") from fault
+    for reference in _dangling(schema):
+        raise UserError(f"{reference[:200]}: a reference to what is not in this JSON Schema; put it under $defs")
     return schema
+
+
+def _dangling(schema: dict[str, Any]) -> Iterator[str]:
+    """The references that lead out of the schema, or nowhere."""
+    root = Resource.from_contents(schema, default_specification=DRAFT202012)
+    to_see: list[tuple[SchemaResource, Any]] = [(root, _NOWHERE.resolver_with_root(root))]
+    while to_see:
+        found, resolver = to_see.pop()
+        to_see += [(inner, resolver.in_subresource(inner)) for inner in found.subresources()]
+        if isinstance(found.contents, Mapping):
+            for reference in (found.contents[key] for key in ("$ref", "$dynamicRef") if key in found.contents):
+                try:
+                    resolver.lookup(reference)
+                except Unresolvable:
+                    yield reference
 
 
 def schema_check(schema: Mapping[str, Any]) -> Check:
     """Whether a text is JSON that satisfies the schema."""
-    validator = validator_for(schema)(schema)
+    validator = validator_for(schema)(schema, registry=_NOWHERE)
 
     def satisfies(text: str) -> bool:
         fenced = _FENCED.fullmatch(text)
         try:
             return bool(validator.is_valid(msgspec.json.decode((fenced[1] if fenced else text).encode())))
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError, Unresolvable):
             return False
 
     return satisfies

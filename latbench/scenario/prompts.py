@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from latbench.model.errors import UserError
-from latbench.model.request import Message, Prompt
+from latbench.model.request import Fill, Message, Prompt
 from latbench.scenario.files import read_text, read_yaml, shipped_folder, shown
 from latbench.scenario.grammar import nearest, parse_size
 from latbench.scenario.schema import TASKS, PromptSettings
@@ -301,6 +301,7 @@ class _Reader:
             max_tokens=_whole(entry, "max_tokens"),
             expect=data.get("expect"),
             extra={key: value for key, value in data.items() if key not in used},
+            fill=_fill(entry),
         )
 
     def _check_keys(self, entry: _Entry) -> None:
@@ -382,6 +383,13 @@ def _own_text(entry: _Entry) -> str:
     if not text.strip():
         raise UserError(f"{entry.where}: prompt: missing; give prompt, messages, or prefix and suffix")
     return text
+
+
+def _fill(entry: _Entry) -> Fill | None:
+    """The gap of a prompt that is nothing else. What says more goes out in words, because a gap has no place for it."""
+    prefix, suffix = _text(entry, "prefix"), _text(entry, "suffix")
+    more = _text_keys_used(entry.data) or any(entry.data.get(key) for key in ("messages", "system", "context_files"))
+    return Fill(prefix or "", suffix or "") if (prefix or suffix) and not more else None
 
 
 def _conversation(entry: _Entry) -> list[Message]:
