@@ -71,6 +71,13 @@ class Tries:
             self.next_outcome.append(outcomes[outcome])
             self.key.append(one.key_index)
 
+    def tried(self, rows: np.ndarray) -> np.ndarray:
+        """Whether each of some samples had an attempt before its last."""
+        if not self.parent:
+            return np.zeros(len(rows), dtype=bool)
+        found: np.ndarray = np.isin(rows, np.frombuffer(self.parent, dtype=np.int64))
+        return found
+
     def of(self, rows: np.ndarray) -> np.ndarray:
         """The places here of the attempts of some samples."""
         return np.flatnonzero(np.isin(np.frombuffer(self.parent, dtype=np.int64), rows)) if self.parent else rows[:0]

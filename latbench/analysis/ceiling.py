@@ -242,7 +242,8 @@ def _bucket(attempts: _Attempts) -> _Fit:
 
     refused = np.flatnonzero(~attempts.taken)
     span = max(float(attempts.at_s[-1] - attempts.at_s[refused[0]]), 1e-3)
-    base = float(attempts.before[-1] - used[refused[0]]) / span
+    # A key that was only ever refused after its first refusal may still have a limit of its own: a very slow one.
+    base = (float(attempts.before[-1] - used[refused[0]]) or float(attempts.cost.min())) / span
     rates = base * _GRID
     for _ in range(_ZOOMS):
         counts = np.array([wrong(rate) for rate in rates])

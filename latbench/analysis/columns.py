@@ -3,7 +3,8 @@
 Stamps and durations are float64 (exact to 104 days in nanoseconds); NaN stands for what is not known or not defined.
 Other columns are as narrow as their values allow: a run may have half a million samples. Chunk gaps are too many to
 keep: those of `ok` samples in the measured phase go into histograms, one for each endpoint, step and group of prompts,
-and a slice merges those of its groups. In sessions there is one more for each turn.
+and a slice merges those of its groups. In sessions there is one more for each turn, and where a run has several output
+modes for each of them.
 """
 
 from array import array
@@ -16,7 +17,7 @@ import numpy as np
 
 from latbench.analysis.attempts import Reported, Tries, together
 from latbench.analysis.limits import Attempts
-from latbench.analysis.words import OUTCOMES
+from latbench.analysis.words import OUTCOMES, RATE_LIMITED
 from latbench.metrics.catalogue import METRICS
 from latbench.metrics.histogram import Histogram
 from latbench.model.sample import Outcome, Sample, decode_gaps
@@ -24,7 +25,7 @@ from latbench.model.sample import Outcome, Sample, decode_gaps
 UNKNOWN_GROUP = 0
 """The group of prompts that the run knows nothing about."""
 
-TOKENS = ("input", "output", "reasoning", "cached")
+TOKENS = ("input", "output", "reasoning", "cached", "reference")
 
 Error = tuple[str, int | None, str]
 """Outcome, HTTP status and what the endpoint or the connection said: hostile text, cut at `MESSAGE_CHARS`."""
@@ -49,7 +50,7 @@ class Layout:
 
     `groups` maps a prompt to its group, `windows` an endpoint and a step to the measured phase, `turns` a step of
     sessions to the turns of each. `open_steps` are those whose arrivals had times of their own, `limited` the metrics
-    that the SLO limits.
+    that the SLO limits. `modes` says whether the run compares output modes.
     """
 
     groups: Mapping[str, int] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class Layout:
     turns: Mapping[int, int] = field(default_factory=dict)
     open_steps: Set[int] = frozenset()
     limited: Set[str] = frozenset()
+    modes: bool = False
 
 
 @dataclass(slots=True)
@@ -145,6 +147,7 @@ class Columns:
     reported: Reported
     gaps: dict[tuple[int, int, int], _Gaps]
     turn_gaps: dict[tuple[int, int, int], _Gaps]
+    mode_gaps: dict[tuple[int, int, int], _Gaps]
     errors: dict[tuple[int, int], Counter[Error]]
 
     def pooled_gaps(self, endpoint: int, step: int, groups: Iterable[int]) -> Histogram:
@@ -157,9 +160,29 @@ class Columns:
         last["asked_ns"] = self.wait_ns
         return together(rows, last, self.tokens, self.tries, self.reported, self.kinds.names)
 
+    def refused(self, rows: np.ndarray) -> np.ndarray:
+        """Those of some samples that a limit refused, in the end or at first: all that hits and waits are counted of.
+
+        Most runs have few of them or none: the attempts of all the others need not be put together.
+        """
+        found: np.ndarray = rows[(self.outcome[rows] == RATE_LIMITED) | self.tries.tried(rows)]
+        return found
+
+    def on_limits(self, rows: np.ndarray) -> np.ndarray:
+        """The samples that something is to be learned from about limits: all of them, or none.
+
+        None where no limit refused one, none was told what was left, and there was one key: most runs, of any size.
+        """
+        quiet = not len(self.refused(rows)) and not self.reported.columns
+        return rows[:0] if quiet and not np.any(self.key[rows] != self.key[rows[:1]]) else rows
+
     def gaps_of_turn(self, endpoint: int, step: int, turn: int) -> Histogram:
         """The chunk gaps of an endpoint in a step of sessions, in one of their turns."""
         return _pooled(self.turn_gaps, endpoint, step, (turn,))
+
+    def gaps_of_mode(self, endpoint: int, step: int, mode: int) -> Histogram:
+        """The chunk gaps of an endpoint in a step, in one of several output modes."""
+        return _pooled(self.mode_gaps, endpoint, step, (mode,))
 
 
 def _pooled(gaps: Mapping[tuple[int, int, int], _Gaps], endpoint: int, step: int, parts: Iterable[int]) -> Histogram:
@@ -195,6 +218,7 @@ class _Builder:
         self._metrics = {name: array("d") for name, _ in _computed(layout)}
         self._gaps: dict[tuple[int, int, int], _Gaps] = {}
         self._turn_gaps: dict[tuple[int, int, int], _Gaps] = {}
+        self._mode_gaps: dict[tuple[int, int, int], _Gaps] = {}
         self._prompts, self._endpoints = Names(), Names()
         self._kinds, self._models, self._sources, self._modes = Names(), Names(), Names(), Names()
         self._tries, self._reported = Tries(), Reported()
@@ -254,6 +278,9 @@ class _Builder:
         turns = self._layout.turns.get(sample.step)
         if turns is not None:
             self._turn_gaps.setdefault((endpoint, sample.step, sample.seq % turns), _Gaps()).add(sample.gaps)
+        if self._layout.modes:
+            mode = self._modes.number(sample.output_mode)
+            self._mode_gaps.setdefault((endpoint, sample.step, mode), _Gaps()).add(sample.gaps)
 
     def _add_error(self, sample: Sample, endpoint: int) -> None:
         if sample.outcome in _OURS and not sample.error_message:
@@ -277,6 +304,7 @@ class _Builder:
             reported=self._reported,
             gaps=self._gaps,
             turn_gaps=self._turn_gaps,
+            mode_gaps=self._mode_gaps,
             errors=self._errors,
         )
 

@@ -25,9 +25,16 @@ def counted(cols: Columns, measured: np.ndarray) -> dict[str, Any]:
         "outcomes": found,
         "empty": int(cols.empty[measured].sum()),
         "error_rate": failed / sent if sent else None,
-        "rate_limits": hits(cols.attempts(measured)),
+        "rate_limits": hits(cols.attempts(cols.refused(measured))),
         "tokens": _tokens(cols, ok),
+        "completed": completed(cols, measured),
     }
+
+
+def completed(cols: Columns, measured: np.ndarray) -> int:
+    """How many answers are `ok` and as expected by prompt and output mode. What nobody asked for is not missing."""
+    ok = measured[cols.outcome[measured] == OK]
+    return int(np.count_nonzero((cols.met[ok] != 0) & (cols.valid[ok] != 0)))
 
 
 def outcomes(cols: Columns, rows: np.ndarray) -> dict[str, int]:
@@ -48,9 +55,22 @@ def _tokens(cols: Columns, ok: np.ndarray) -> dict[str, Any]:
         known = cols.tokens[name][ok]
         known = known[np.isfinite(known)]
         sums[name] = int(known.sum(dtype=np.float64)) if len(known) or not len(ok) else None
+    sums["reference_per_own"] = _reference_per_own(cols, ok)
     sources = list(_tally(cols.source[ok], cols.sources.names))
     sums["source"] = "none" if not sources else sources[0] if len(sources) == 1 else "mixed"
     return sums
+
+
+def _reference_per_own(cols: Columns, ok: np.ndarray) -> float | None:
+    """Reference tokens for each of the provider's own tokens of visible text, over answers that have both.
+
+    Reasoning is no visible text. None where no answer has both: a count of our own is not the provider's.
+    """
+    own = cols.tokens["output"][ok] - np.nan_to_num(cols.tokens["reasoning"][ok])
+    reference = cols.tokens["reference"][ok]
+    both = (cols.source[ok] == cols.sources.numbers.get("usage", -1)) & (own > 0) & np.isfinite(reference)
+    total = float(own[both].sum(dtype=np.float64))
+    return float(reference[both].sum(dtype=np.float64)) / total if total else None
 
 
 def errors(found: Counter[Error]) -> list[dict[str, Any]]:

@@ -119,11 +119,12 @@ def rate_limits(
 def hits(attempts: Attempts) -> dict[str, Any]:
     """What is counted of rate limits wherever anything is: hits, their kinds, the waits asked for and waited."""
     hit = attempts.outcome == RATE_LIMITED
-    kinds = [attempts.kinds[int(number)] for number in attempts.kind[hit]]
+    numbers, counts = np.unique(attempts.kind[hit], return_counts=True)
+    by_kind = {attempts.kinds[int(number)]: int(count) for number, count in zip(numbers, counts, strict=True)}
     asked_s = np.sort(attempts.asked_ns[hit & np.isfinite(attempts.asked_ns)]) / NS_PER_S
     return {
-        "hits": len(kinds),
-        "by_kind": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        "hits": int(np.count_nonzero(hit)),
+        "by_kind": dict(sorted(by_kind.items())),
         "retry_after_s": {"p50": stats.percentile(asked_s, 500), "max": stats.percentile(asked_s, 1000)},
         "waited_s": float(np.nansum(attempts.waited_ns)) / NS_PER_S,
     }

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from latbench.analysis import counts, limits, slo, stats, validity
+from latbench.analysis import counts, limits, modes, slo, stats, validity
 from latbench.analysis.columns import Columns, Error, Layout, Window, gather
 from latbench.analysis.cost import cost
 from latbench.analysis.groups import SLICES, UNKNOWN, Groups, PromptInfo
@@ -66,6 +66,7 @@ def _layout(run: RunRecord, groups: Mapping[str, int]) -> Layout:
         turns={step.index: turns for step in run.steps if (turns := _turns(step)) is not None},
         open_steps={step.index for step in run.steps if step.load is not None and step.load.open},
         limited=set(run.slo),
+        modes=len(modes.listed(run.scenario)) > 1,
     )
 
 
@@ -193,6 +194,7 @@ class _Summary:
             None if cut else slo.meets(block["good_share"])
         )  # the budget's drops are not the endpoint's
         block["lead"] = self._lead(block, rows, step.started_ns)
+        block["modes"] = self._modes(name, step, rows)
         block |= {kind: {} for kind in SLICES}
         group = self.cols.group[rows]
         measured = self.cols.measured[rows]
@@ -221,6 +223,22 @@ class _Summary:
             "by_turn": by_turn,
         }
 
+    def _modes(self, name: str, step: StepRecord, rows: np.ndarray) -> dict[str, Any] | None:
+        """The output modes of an endpoint in one step, each and against the first; null where there is one only."""
+        cols, listed = self.cols, modes.listed(self.run.scenario)
+        if len(listed) < 2:
+            return None
+        endpoint, arms = cols.endpoints.numbers.get(name, -1), {}
+        for mode in listed:
+            number = cols.modes.numbers.get(mode, -1)
+            gaps = cols.gaps_of_mode(endpoint, step.index, number)
+            arms[mode] = self._slice(name, step, rows[cols.mode[rows] == number], gaps)
+        return {
+            "baseline": modes.baseline(listed),
+            "arms": arms,
+            "overhead": modes.overhead(cols, rows[cols.measured[rows]], listed),
+        }
+
     def _lead(self, block: Mapping[str, Any], rows: np.ndarray, started_ns: int) -> list[dict[str, Any]]:
         """`rows` are those of a step, or of all, that began at `started_ns`."""
         done = self.cols.done_ns[rows[self.cols.outcome[rows] == OK]]
@@ -238,7 +256,9 @@ class _Summary:
         """An endpoint over several steps: counts and cost are summed, what depends on the load is null."""
         rows = np.flatnonzero(self._of_endpoint(name))
         measured = rows[self.cols.measured[rows]]
-        nothing = dict.fromkeys(("metrics", "throughput", "speed_up", "meets_slo", "sessions", "by_turn", *SLICES))
+        nothing = dict.fromkeys(
+            ("metrics", "throughput", "speed_up", "meets_slo", "sessions", "by_turn", "modes", *SLICES)
+        )
         number = self.cols.endpoints.numbers.get(name, -1)
         errors: Counter[Error] = Counter()
         for (endpoint, _), found in self.cols.errors.items():
@@ -266,10 +286,12 @@ class _Summary:
 
     def _sums(self, name: str, measured: np.ndarray) -> dict[str, Any]:
         """What adds up over rows of the measured phase of an endpoint."""
+        share = slo.share(self.cols, self.good, measured)
         return {
             **counts.counted(self.cols, measured),
-            **slo.share(self.cols, self.good, measured),
-            "cost": cost(self.cols, measured, self.run.prices.get(name)),
+            **share,
+            "valid": modes.validity(self.cols, measured),
+            "cost": cost(self.cols, measured, self.run.prices.get(name), share["good"]),
         }
 
     def _throughput(self, name: str, step: StepRecord, rows: np.ndarray) -> dict[str, Any]:
@@ -312,7 +334,7 @@ class _Summary:
 
     def _limits(self, rows: np.ndarray, promised: Mapping[str, int]) -> dict[str, Any]:
         """The rate limits that rows of both phases met, held against what was promised and what is needed."""
-        cols = self.cols
+        cols, rows = self.cols, self.cols.on_limits(rows)
         measured = cols.attempts(rows[cols.measured[rows]])
         return limits.rate_limits(measured, whole=cols.attempts(rows), promised=promised, demand=_demand(self.run))
 

@@ -273,7 +273,9 @@ class Flight:
             return False
         self.wallet.settle_try(exchange)
         exchange.set_aside(refusal)
-        until_ns = raw_ns() + wait_ns
+        assert self.stage is not None
+        start_ns = self.stage.start_ns
+        until_ns = start_ns + self.stage.slices.next_turn_ns(raw_ns() + wait_ns - start_ns, ready.endpoint)
         while (left_ns := until_ns - raw_ns()) > 0 and self._may_wait(exchange):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.over.wait(), min(left_ns / 1e9, _LOOK_AGAIN_S))

@@ -74,6 +74,22 @@ def e2e_tokens_per_s(sample: Sample) -> float | None:
     return sample.output_tokens * NS_PER_S / whole_ns
 
 
+def e2e_reference_tokens_per_s(sample: Sample) -> float | None:
+    """Tokens of the visible text, counted with o200k_base, a second over the whole request; None without a count."""
+    whole_ns = e2e(sample)
+    if sample.reference_tokens is None or not whole_ns:
+        return None
+    return sample.reference_tokens * NS_PER_S / whole_ns
+
+
+def e2e_chars_per_s(sample: Sample) -> float | None:
+    """Characters of the visible text a second over the whole request; None where there was none."""
+    whole_ns = e2e(sample)
+    if not sample.text_chars or not whole_ns:
+        return None
+    return sample.text_chars * NS_PER_S / whole_ns
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One metric. `of` gives nanoseconds where `unit` is ms, else the unit itself; None: one value for each chunk gap.
@@ -196,6 +212,26 @@ METRICS: tuple[Metric, ...] = (
         "output tokens of known number",
         True,
         e2e_tokens_per_s,
+    ),
+    Metric(
+        "e2e_reference_tokens_per_s",
+        "end to end",
+        "reference tokens/s",
+        "the visible text in tokens of o200k_base, the same for every model, a second over the whole request",
+        "reference tokens / e2e",
+        "visible text that was counted",
+        True,
+        e2e_reference_tokens_per_s,
+    ),
+    Metric(
+        "e2e_chars_per_s",
+        "end to end",
+        "characters/s",
+        "characters of the visible text a second over the whole request",
+        "characters / e2e",
+        "visible text",
+        True,
+        e2e_chars_per_s,
     ),
 )
 """In the order in which reports show them."""

@@ -20,7 +20,7 @@ _FIELDS = (
     *("chunks", "input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "token_source"),
     *("reasoning_streamed", "status", "kind", "error_code", "error_message", "wait_ns", "finish_reason"),
     *("request_id", "model", "fingerprint", "nonce", "output_mode", "new_connection", "reconnects"),
-    *("text_chars", "text_sha256"),
+    *("text_chars", "text_sha256", "key_index", "waited_ns", "reference_tokens", "valid", "met"),
 )
 _METRICS = tuple(metric for metric in METRICS if metric.of is not None)
 

@@ -13,6 +13,7 @@ STEP_TIMES_HEAD = ("step, ms", "TTFT p50", "p95", "end to end p50", "p95")
 FROM_DUE_HEAD = "from due p95"
 GOOD_HEAD = "good"
 THIN_NOTE = "thin: fewer than 30 distinct prompts."
+RATES = "tokens/s"
 NEEDS = "n/a \N{GREATER-THAN OR EQUAL TO}"
 NEED_NOTE = "n/a ≥N: the percentile needs at least N values; there are fewer."
 
@@ -67,6 +68,11 @@ def without_values(metrics: Mapping[str, Any]) -> str:
         if not metrics[metric.json_name]["n"] and not metric.name.endswith("_response")
     ]
     return f"no values: {', '.join(labels)}" if labels else ""
+
+
+def rate_label(metric: Metric) -> str:
+    """The name of a rate in a table of tokens a second: what counts something else says what."""
+    return metric.label if metric.unit == RATES else f"{metric.label}, {metric.unit}"
 
 
 def trimmed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Table, str]:
@@ -152,7 +158,13 @@ def outcomes(found: Mapping[str, int]) -> str:
 def tokens(found: Mapping[str, Any]) -> str:
     """The tokens of `ok` answers and who counted them."""
     parts = [f"{name} {count(found[name])}" for name in ("input", "output", "reasoning", "cached")]
-    return f"{', '.join(parts)} (source: {found['source']})"
+    line = f"{', '.join(parts)} (source: {found['source']})"
+    if not found["reference"]:
+        return line
+    each, own = found["reference_per_own"], ""
+    if each is not None:
+        own = f", {number(each)} for each of its own"
+    return f"{line}; visible text in o200k_base {count(found['reference'])}{own}"
 
 
 def throughput(found: Mapping[str, Any]) -> str:
@@ -163,8 +175,16 @@ def throughput(found: Mapping[str, Any]) -> str:
 def cost(found: Mapping[str, Any]) -> str:
     """What the measured phase cost, and for how much of it that is known."""
     whole, one, by_tokens = (_usd(found[name]) for name in ("usd", "usd_per_ok_request", "usd_per_1k_tokens"))
-    known = "" if found["known"] in (None, 1) else f"; tokens are known of {share(found['known'])} of ok requests"
-    return f"{whole} USD, {one} a request that was ok, {by_tokens} per 1,000 tokens{known}"
+    line = f"{whole} USD, {one} a request that was ok, {by_tokens} per 1,000 tokens"
+    if found["usd_per_1k_good"] is not None:
+        line += f", {_usd(found['usd_per_1k_good'])} per 1,000 good requests"
+    if found["usd_per_completed_task"] != found["usd_per_ok_request"]:
+        line += f", {_usd(found['usd_per_completed_task'])} a completed task"
+    if found["known"] not in (None, 1):
+        line += f"; tokens are known of {share(found['known'])} of ok requests"
+    if found["unbilled_unknown"]:
+        line += f"; not in it: requests of unknown tokens that may be billed, {count(found['unbilled_unknown'])}"
+    return line
 
 
 def _usd(value: float | None) -> str:
@@ -234,39 +254,6 @@ def sessions(found: Mapping[str, Any]) -> str:
         f"{count(found['planned'])}, completed {share(found['completion_rate'])} ({outcomes(found['outcomes'])});"
         f" duration in s {cells}; {count(found['turns_ok'])} turns ok"
     )
-
-
-def lines(
-    name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any], *, every_step: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[str, str]]:
-    """What is said of an endpoint besides its tables: a word or two, and a line.
-
-    `every_step` are the steps whose own figures are not shown elsewhere: none where there is one step only.
-    """
-    yield "tokens", tokens(endpoint["tokens"])
-    if endpoint["cost"] is not None:
-        yield "cost", cost(endpoint["cost"])
-    if endpoint["throughput"] is not None:
-        yield "throughput", throughput(endpoint["throughput"])
-    if summary["slo"] is not None:
-        yield "SLO", slo(endpoint, summary["slo"])
-        held = levels(summary["levels"][name], every_step)
-        if held:
-            yield "levels", held
-    if endpoint["sessions"] is not None:
-        yield "sessions", sessions(endpoint["sessions"])
-    for step in every_step:
-        found = step["endpoints"][name]["sessions"]
-        if found is not None:
-            yield f"sessions in step {step['index']}", sessions(found)
-
-
-def rate_limits(found: Mapping[str, Any]) -> str:
-    """Hits, their kinds, and the waits that were asked for."""
-    kinds = ", ".join(f"{kind} {count(n)}" for kind, n in found["by_kind"].items())
-    wait = found["retry_after_s"]
-    asked = "" if wait["max"] is None else f"; asked to wait p50 {number(wait['p50'])} s, max {number(wait['max'])} s"
-    return f"{count(found['hits'])} hits ({kinds}){asked}"
 
 
 def reasons(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

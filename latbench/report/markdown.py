@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from latbench.metrics.catalogue import METRICS
-from latbench.report import figures
+from latbench.report import figures, modes
+from latbench.report.lines import lines, shared
 from latbench.report.text import clean
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|~#])")
@@ -46,7 +47,7 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield ""
     for name, endpoint in summary["endpoints"].items():
         yield from _endpoint(name, endpoint, summary)
-    yield from _providers(summary["providers"])
+    yield from _providers(summary)
     yield from _legend()
 
 
@@ -66,8 +67,8 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
     if figures.other_models(endpoint):
         yield f"- answered by: {escape(figures.other_models(endpoint))}"
     many = endpoint["metrics"] is None
-    for what, line in figures.lines(name, endpoint, summary, every_step=summary["steps"] if many else ()):
-        yield f"- {what}: {escape(line)}"
+    for what, line in lines(name, endpoint, summary, every_step=summary["steps"] if many else ()):
+        yield f"- {escape(what)}: {escape(line)}"
     yield ""
     if many:
         for head, rows in (
@@ -77,25 +78,30 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
             yield from _table(head, rows)
         return
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
-        rows = [[metric.label, *cells] for metric, cells in figures.rows(endpoint["metrics"], rates=rates)]
+        rows = [
+            [figures.rate_label(metric) if rates else metric.label, *cells]
+            for metric, cells in figures.rows(endpoint["metrics"], rates=rates)
+        ]
         if rows:
             yield from _table((title, "n", *figures.shown(rates=rates)), rows)
     if missing := figures.without_values(endpoint["metrics"]):
         yield escape(missing)
         yield ""
+    if endpoint["modes"] is not None:
+        yield from _table(modes.HEAD, modes.rows(endpoint["modes"]))
     for kind in ("turn", "task", "language", "tag", "input_length"):
         slices = figures.slice_rows(endpoint[f"by_{kind}"] or {})
         if slices:
             yield from _table((f"by {kind.replace('_', ' ')}", *figures.SLICE_HEAD), slices)
 
 
-def _providers(providers: Mapping[str, Any]) -> Iterator[str]:
-    hit = {name: found["rate_limits"] for name, found in providers.items() if found["rate_limits"]["hits"]}
-    if hit:
-        yield "## Rate limits"
+def _providers(summary: Mapping[str, Any]) -> Iterator[str]:
+    found = [*shared(summary)]
+    if found:
+        yield "## Rate limits over the endpoints of a provider"
         yield ""
-        for name, found in hit.items():
-            yield f"- {escape(name)}: {escape(figures.rate_limits(found))}"
+        for provider, what, line in found:
+            yield f"- {escape(provider)}: {escape(what)}: {escape(line)}"
         yield ""
 
 

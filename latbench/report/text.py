@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latbench.report import figures
+from latbench.report import figures, modes
+from latbench.report.lines import lines, shared
 
 COLUMNS = 80
 MAX_CHARS = 300
@@ -52,7 +53,7 @@ def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places:
     for name, endpoint in summary["endpoints"].items():
         page.blank()
         _endpoint(page, name, endpoint, summary)
-    _providers(page, summary["providers"])
+    _providers(page, summary)
     if page.has_needs:
         page.blank()
         page.line(figures.NEED_NOTE, "dim")
@@ -132,7 +133,7 @@ def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapp
     if figures.other_models(endpoint):
         page.line(f"answered by: {figures.other_models(endpoint)}")
     many = endpoint["metrics"] is None
-    for what, line in figures.lines(name, endpoint, summary, every_step=summary["steps"] if many else ()):
+    for what, line in lines(name, endpoint, summary, every_step=summary["steps"] if many else ()):
         page.line(f"{what}: {line}")
     if many:
         for head, rows in (
@@ -143,6 +144,9 @@ def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapp
             page.table(head, rows)
         return
     _metrics(page, endpoint["metrics"])
+    if endpoint["modes"] is not None:
+        page.blank()
+        page.table(modes.HEAD, modes.rows(endpoint["modes"]))
     _slices(page, "by turn", endpoint["by_turn"] or {})
     _slices(page, "by task", endpoint["by_task"])
     if any(found["thin"] for kind in ("by_task", "by_turn") for found in (endpoint[kind] or {}).values()):
@@ -151,7 +155,10 @@ def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapp
 
 def _metrics(page: _Page, metrics: Mapping[str, Any]) -> None:
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
-        rows = [(metric.label, *cells) for metric, cells in figures.rows(metrics, rates=rates)]
+        rows = [
+            (figures.rate_label(metric) if rates else metric.label, *cells)
+            for metric, cells in figures.rows(metrics, rates=rates)
+        ]
         if rows:
             page.blank()
             page.table((title, "n", *figures.shown(rates=rates)), rows)
@@ -165,9 +172,9 @@ def _slices(page: _Page, title: str, found: Mapping[str, Any]) -> None:
         page.table((title, *figures.SLICE_HEAD), figures.slice_rows(found))
 
 
-def _providers(page: _Page, providers: Mapping[str, Any]) -> None:
-    hit = {name: found["rate_limits"] for name, found in providers.items() if found["rate_limits"]["hits"]}
-    if hit:
+def _providers(page: _Page, summary: Mapping[str, Any]) -> None:
+    found = [*shared(summary)]
+    if found:
         page.blank()
-    for name, found in hit.items():
-        page.line(f"rate limits, {name}: {figures.rate_limits(found)}", "yellow")
+    for provider, what, line in found:
+        page.line(f"{what}, {provider}: {line}", "yellow")

@@ -332,6 +332,13 @@ def test_a_key_that_never_reached_its_limit_agrees_with_limits_of_its_own() -> N
     assert keys_shared(at, taken, cost, key).verdict == "separate"
 
 
+def test_a_key_that_got_nothing_after_its_first_refusal_has_a_limit_of_its_own() -> None:
+    """All in one instant: one key refused every time, another never."""
+    at, taken = np.zeros(21), np.arange(21) >= 11
+    key = np.repeat([0, 1, 2], [10, 1, 10])
+    assert keys_shared(at, taken, np.ones(21), key).verdict == "separate"
+
+
 def reported(at: np.ndarray, key: np.ndarray, *, shared: bool, rate: float, size: float) -> np.ndarray:
     """What is left after each attempt of a bucket, in whole requests; nothing is ever refused."""
     level: dict[int, tuple[float, float]] = {}

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latbench.analysis.columns import MAX_ERRORS, Layout, gather
+from latbench.analysis.limits import Demand, hits, rate_limits
 from latbench.metrics.histogram import Histogram
-from latbench.model.sample import Sample, encode_gaps
+from latbench.model.sample import Attempt, Outcome, Sample, encode_gaps
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -24,7 +25,7 @@ def sample(arrivals_s: list[float], **fields: object) -> Sample:
         "chunks": len(stamps),
         "gaps": encode_gaps(stamps),
     }
-    return Sample("e", 0, 0, "p", "measure", "ok", **(known | fields))
+    return Sample("e", 0, 0, "p", "measure", **({"outcome": "ok"} | known | fields))
 
 
 def inside(one: Sample, window_s: tuple[int, int] = (10, 20)) -> float:
@@ -98,6 +99,66 @@ def test_gaps_of_both_widths_and_of_turns_are_pooled() -> None:
     assert [columns.gaps_of_turn(0, 0, turn).n for turn in (0, 1, 2)] == [3, 3, 0]
     assert columns.gaps_of_turn(0, 0, 1).max_ns == 5 * S
     assert gather(samples, Layout()).gaps_of_turn(0, 0, 0).n == 0
+
+
+def test_gaps_of_output_modes_are_pooled_where_the_run_compares_them() -> None:
+    stamps = np.array([0, 7 * MS, 9 * MS])
+    samples = [
+        Sample("e", 0, seq, "p", "measure", "ok", chunks=3, gaps=encode_gaps(stamps * (1 + seq % 2)), output_mode=mode)
+        for seq, mode in enumerate(("text", "tool", "text", "text"))
+    ]
+    columns = gather(samples, Layout(modes=True))
+    numbers = columns.modes.numbers
+    assert [columns.gaps_of_mode(0, 0, numbers[mode]).n for mode in ("text", "tool")] == [6, 2]
+    assert columns.gaps_of_mode(0, 0, numbers["tool"]).max_ns == 14 * MS
+    assert gather(samples, Layout()).gaps_of_mode(0, 0, 0).n == 0
+
+
+def attempt(outcome: str, wait_ns: int | None) -> Attempt:
+    return Attempt(0, 5, 9, outcome, kind="tokens" if outcome == "rate_limited" else None, wait_ns=wait_ns)
+
+
+REQUESTS = st.builds(
+    lambda seq, outcome, tries: Sample(
+        "e", 0, seq, "p", "measure", outcome, sent_ns=50, tries=tries, wait_ns=seq, kind="requests"
+    ),
+    st.integers(0, 99),
+    st.sampled_from(list(Outcome)),
+    st.lists(
+        st.builds(attempt, st.sampled_from(["rate_limited", "overloaded"]), st.none() | st.integers(0, 99)), max_size=2
+    ),
+)
+
+
+@given(st.lists(REQUESTS, max_size=20), st.integers(0, 20))
+def test_hits_and_waits_are_all_in_what_was_refused(samples: list[Sample], first: int) -> None:
+    columns = gather(samples, Layout())
+    rows = np.arange(min(first, len(samples)), len(samples))
+    refused = columns.refused(rows)
+    assert hits(columns.attempts(refused)) == hits(columns.attempts(rows))
+    wanted = [row for row in rows.tolist() if samples[row].tries or samples[row].outcome == "rate_limited"]
+    assert refused.tolist() == wanted, "what was never refused costs nothing"
+
+
+@pytest.mark.parametrize(
+    ("fields", "loud"),
+    [
+        ({}, False),
+        ({"outcome": "overloaded"}, False),
+        ({"outcome": "rate_limited"}, True),
+        ({"tries": [attempt("rate_limited", None)]}, True),
+        ({"headroom": {"requests": (9, 8, None)}}, True),
+        ({"key_index": 1}, True),
+    ],
+)
+def test_a_run_that_met_no_limit_has_no_attempts_to_look_at(fields: dict[str, Any], loud: bool) -> None:
+    rows = np.arange(3)
+    columns = gather([sample([1]), sample([2]), sample([3], **{"sent_ns": 5} | fields)], Layout())
+    assert columns.on_limits(rows).tolist() == (rows.tolist() if loud else [])
+    assert columns.on_limits(rows[:0]).tolist() == []
+    if not loud:
+        nothing = rate_limits(columns.attempts(rows[:0]), demand=Demand(60.0))
+        assert rate_limits(columns.attempts(rows), demand=Demand(60.0)) == nothing
 
 
 def test_lateness_is_known_of_what_was_sent_once_in_an_open_loop() -> None:

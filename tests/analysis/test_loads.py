@@ -159,7 +159,10 @@ def test_cost_is_of_all_measured_requests_with_known_tokens() -> None:
         "usd": pytest.approx(0.006),
         "usd_per_ok_request": pytest.approx(0.003),
         "usd_per_1k_tokens": pytest.approx(0.006 / 2.2),
+        "usd_per_1k_good": None,
+        "usd_per_completed_task": pytest.approx(0.003),
         "known": 0.5,
+        "unbilled_unknown": 1,
     }
     assert found["by_task"]["unknown"]["cost"] == found["cost"]
 
@@ -182,7 +185,41 @@ def test_cached_tokens_are_part_of_the_input(price: dict[str, float], cached: in
 @pytest.mark.parametrize(("samples", "known"), [([], None), ([ok(output_tokens=None)], 0.0)])
 def test_cost_is_null_where_no_tokens_are_known(samples: list[Sample], known: float | None) -> None:
     found = summarise(run(step(), prices={"a": PRICE}), samples, {})["endpoints"]["a"]["cost"]
-    assert found == {"usd": None, "usd_per_ok_request": None, "usd_per_1k_tokens": None, "known": known}
+    per = ("usd_per_ok_request", "usd_per_1k_tokens", "usd_per_1k_good", "usd_per_completed_task")
+    assert found == {"usd": None, **dict.fromkeys(per), "known": known, "unbilled_unknown": len(samples)}
+
+
+def test_the_whole_cost_is_held_against_what_it_bought() -> None:
+    """Six answers at 0.003 each are paid for: two are good, three tasks are completed."""
+    samples = [
+        ok(0, input_tokens=1000, output_tokens=100, met=True),
+        ok(1, input_tokens=1000, output_tokens=100),
+        ok(2, input_tokens=1000, output_tokens=100, ttft_ms=900),
+        ok(3, input_tokens=1000, output_tokens=100, ttft_ms=900, met=False),
+        ok(4, input_tokens=1000, output_tokens=100, ttft_ms=900, valid=False),
+        ok(5, input_tokens=1000, output_tokens=100, outcome="stalled"),
+    ]
+    found = summarise(run(step(), prices={"a": PRICE}, slo={"ttft": 100.0}), samples, {})["endpoints"]["a"]
+    assert (found["good"], found["completed"]) == (2, 3)
+    assert found["cost"]["usd"] == pytest.approx(0.018)
+    assert found["cost"]["usd_per_1k_good"] == pytest.approx(9.0)
+    assert found["cost"]["usd_per_completed_task"] == pytest.approx(0.006)
+    none = summarise(run(step(), prices={"a": PRICE}, slo={"ttft": 1.0}), samples[3:], {})["endpoints"]["a"]["cost"]
+    assert (none["usd"], none["usd_per_1k_good"], none["usd_per_completed_task"]) == (pytest.approx(0.009), None, None)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sent", "counted"),
+    [
+        *((outcome, True, 1) for outcome in ("truncated", "stalled", "stream_error", "malformed", "timeout")),
+        *(("cancelled", True, 1), ("cancelled", False, 0), ("lost", False, 1), ("dropped", False, 0)),
+        *((outcome, True, 0) for outcome in ("rate_limited", "overloaded", "http_error", "invalid_request")),
+    ],
+)
+def test_what_may_be_billed_and_is_not_known_is_counted_and_not_guessed(outcome: str, sent: bool, counted: int) -> None:
+    samples = [ok(0, input_tokens=1000, output_tokens=100), failed(1, outcome, sent_ns=20 * S if sent else None)]
+    found = summarise(run(step(), prices={"a": PRICE}), samples, {})["endpoints"]["a"]["cost"]
+    assert (found["usd"], found["unbilled_unknown"]) == (pytest.approx(0.003), counted)
 
 
 def test_cost_and_good_requests_add_up_over_steps() -> None:

@@ -8,8 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats as reference
 
-from latbench.analysis.stats import NEED, PERCENTILES, describe, describe_histogram, percentile, rank, smallest_n
+from latbench.analysis.stats import (
+    NEED,
+    PERCENTILES,
+    describe,
+    describe_histogram,
+    percentile,
+    rank,
+    smallest_n,
+    t975,
+    wilson,
+)
 from latbench.metrics.histogram import Histogram
 
 values = st.lists(st.floats(0, 1e9), max_size=400)
@@ -97,3 +108,25 @@ def test_a_histogram_has_the_same_table_within_its_promise() -> None:
     for name in PERCENTILES:
         assert found[name] == pytest.approx(exact[name], rel=1e-3)
     assert describe_histogram(Histogram())["raw"] == {"p50": None, "p95": None, "p99": None}
+
+
+@pytest.mark.parametrize("freedom", [7, 8, 10, 20, 50, 1000, 10**6])
+def test_students_t(freedom: int) -> None:
+    assert t975(freedom) == pytest.approx(reference.t.ppf(0.975, freedom), rel=1e-3)
+
+
+@given(st.integers(0, 500), st.integers(1, 500))
+def test_the_interval_of_a_share_is_wilsons(count: int, more: int) -> None:
+    of = count + more - 1
+    if not of:
+        assert wilson(count, of) is None
+        return
+    found = wilson(count, of)
+    wanted = reference.binomtest(count, of).proportion_ci(method="wilson")
+    assert found == (pytest.approx(wanted.low, abs=1e-9), pytest.approx(wanted.high, abs=1e-9))
+    assert found is not None
+    assert 0 <= found[0] <= count / of <= found[1] <= 1
+
+
+def test_the_interval_of_a_share_in_the_statistics_reference() -> None:
+    assert wilson(10, 100) == (pytest.approx(0.0552291, abs=1e-6), pytest.approx(0.1743657, abs=1e-6))

@@ -122,7 +122,9 @@ def test_an_endpoint_that_nothing_was_sent_to_is_listed() -> None:
     slow = summarise(run(step()), [ok(0)], PROMPTS)["endpoints"]["slow"]
     assert sum(slow["outcomes"].values()) == 0
     assert slow["metrics"]["ttft_ms"]["n"] == 0
-    assert slow["tokens"] == {"input": 0, "output": 0, "reasoning": 0, "cached": 0, "source": "none"}
+    nothing = dict.fromkeys(("input", "output", "reasoning", "cached", "reference"), 0)
+    assert slow["tokens"] == nothing | {"reference_per_own": None, "source": "none"}
+    assert (slow["completed"], slow["valid"], slow["modes"]) == (0, None, None)
     assert slow["error_rate"] is None
     assert slow["by_task"] == {}
 
@@ -288,8 +290,51 @@ def test_tokens_are_summed_with_their_source() -> None:
     one = ok(0, reasoning_tokens=4, reasoning_streamed=True)
     other = ok(1, token_source="tokenizer", input_tokens=None)
     found = summarise(run(step()), [one, other, ok(2, outcome="stalled")], PROMPTS)["endpoints"]["fast"]
-    assert found["tokens"] == {"input": 50, "output": 22, "reasoning": 4, "cached": None, "source": "mixed"}
+    assert found["tokens"] == {
+        "input": 50,
+        "output": 22,
+        "reasoning": 4,
+        "cached": None,
+        "reference": None,
+        "reference_per_own": None,
+        "source": "mixed",
+    }
     assert found["reported_models"] == {"f-1-0924": 3}
+
+
+def test_reference_tokens_are_held_against_the_providers_own_where_both_are_known() -> None:
+    samples = [
+        ok(0, reference_tokens=22),  # 11 of its own
+        ok(1, reference_tokens=14, reasoning_tokens=4, reasoning_streamed=True),  # 7 of its own are visible
+        ok(2, reference_tokens=99, token_source="tokenizer"),  # our own count
+        ok(3),
+        ok(4, reference_tokens=5, output_tokens=None),
+        ok(5, reference_tokens=1, outcome="stalled"),
+        ok(6, reference_tokens=1, phase="warmup"),
+        ok(7, reference_tokens=0, output_tokens=6, reasoning_tokens=6, reasoning_streamed=True),  # nothing visible
+    ]
+    tokens = summarise(run(step()), samples, PROMPTS)["endpoints"]["fast"]["tokens"]
+    assert (tokens["reference"], tokens["reference_per_own"]) == (140, 2.0)
+
+
+def test_a_task_is_completed_if_ok_and_as_expected_where_something_is_expected() -> None:
+    samples = [
+        ok(0),
+        ok(1, met=True),
+        ok(2, met=False),
+        ok(3, valid=True, output_mode="tool"),
+        ok(4, valid=False, output_mode="tool"),
+        ok(5, met=True, outcome="truncated"),
+        ok(6, phase="warmup"),
+    ]
+    found = summarise(run(step()), samples, PROMPTS)["endpoints"]["fast"]
+    assert (found["outcomes"]["ok"], found["completed"]) == (5, 3)
+    assert found["valid"] == {
+        "valid": 1,
+        "n": 2,
+        "share": 0.5,
+        "ci95": [pytest.approx(0.0945, abs=1e-4), pytest.approx(0.9055, abs=1e-4)],
+    }
 
 
 def test_empty_answers_are_ok_and_counted() -> None:
@@ -319,6 +364,7 @@ def test_with_several_steps_the_top_has_counts_only() -> None:
     top = found["endpoints"]["fast"]
     assert {name for name, value in top.items() if value is None} == {
         *("metrics", "throughput", "cost", "good", "good_share", "speed_up", "meets_slo", "sessions", "by_turn"),
+        *("modes", "valid"),
         *SLICE_KEYS,
     }
     assert (top["outcomes"]["ok"], top["outcomes"]["rate_limited"], top["rate_limits"]["hits"]) == (3, 1, 1)

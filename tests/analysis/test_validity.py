@@ -115,6 +115,15 @@ def test_very_late_sends_are_invalid(share: float, found: str) -> None:
     assert verdict == found
 
 
+@pytest.mark.parametrize(("budget", "held_back"), [(None, False), ({"usd": 5.0}, True)])
+def test_what_to_do_about_late_sends_depends_on_the_budget(budget: dict[str, float] | None, held_back: bool) -> None:
+    late = run()
+    late.scenario["budget"] = budget
+    _, reasons = judge(late, GOOD, {}, Lateness({"p50": 0.1, "p99": 150.0, "max": 200.0}, 0.9, 50.0))
+    assert reasons
+    assert all(("a budget holds requests back" in each["advice"]) == held_back for each in reasons)
+
+
 def test_lateness_counts_what_was_sent_against_what_was_due() -> None:
     late_ns = np.array([1.0, 2.0, 101.0, 100.0, np.nan]) * MS
     found = lateness(late_ns, [80.0 * MS, 60.0 * MS])

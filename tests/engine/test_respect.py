@@ -16,6 +16,7 @@ from latbench.engine.transport import PlainTransport
 from latbench.model.frames import Grant, Job
 from latbench.model.load import Constant, Sessions, Step
 from latbench.model.sample import Sample
+from latbench.model.slices import Slices
 from latbench.plan.budget import UNLIMITED
 
 LONG_MS = 30_000
@@ -199,6 +200,24 @@ def test_arrivals_keep_their_moment_and_nobody_waits_for_another(make: Make) -> 
             assert one.due_ns <= one.tries[0].sent_ns
             assert one.done_ns - one.due_ns >= one.waited_ns >= 300 * MS, "the response time has the wait in it"
             assert one.sent_ns >= one.tries[0].done_ns + 300 * MS, "the service time has not"
+
+    run(scenario())
+
+
+def test_an_attempt_leaves_in_a_slice_of_its_own_endpoint() -> None:
+    async def scenario() -> None:
+        async with serving(Refusing(100)) as one, serving(Refusing(100)) as other:
+            load = Step(Constant(100.0), duration_ns=200 * MS, slice_ns=100 * MS)
+            ran = await opened(respectful(one.url, other.url), load)
+        turns = Slices(100 * MS, 2)
+        left = [
+            turns.own_at((sample.sent_ns or 0) - ran.start_ns, place)
+            for place, name in enumerate("ea")
+            for sample in ran.samples
+            if sample.endpoint == name and sample.tries
+        ]
+        assert len(left) == 40
+        assert all(its_turn for _, its_turn in left), "whatever was asked ended in the other's slice"
 
     run(scenario())
 

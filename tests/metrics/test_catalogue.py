@@ -20,6 +20,8 @@ def sample(**fields: object) -> Sample:
         "done_ns": 1040 * MS,
         "output_tokens": 10,
         "chunks": 5,
+        "text_chars": 40,
+        "reference_tokens": 8,
     }
     return Sample("e", 0, 0, "p", "measure", "ok", **(stamps | fields))
 
@@ -41,6 +43,8 @@ def value(name: str, of: Sample) -> float | None:
         ("e2e_response", 1020 * MS),
         ("generation_tokens_per_s", 10.0),
         ("e2e_tokens_per_s", 10.0),
+        ("e2e_reference_tokens_per_s", 8.0),
+        ("e2e_chars_per_s", 40.0),
     ],
 )
 def test_each_metric_follows_its_formula(name: str, expected: float) -> None:
@@ -90,7 +94,7 @@ def test_a_plain_answer_has_its_whole_time_and_nothing_of_its_start() -> None:
 
 def test_a_request_that_was_never_sent_has_no_metric() -> None:
     dropped = Sample("e", 0, 0, "p", "measure", "dropped", due_ns=5)
-    assert [metric.of(dropped) for metric in METRICS if metric.of] == [None] * 8
+    assert [metric.of(dropped) for metric in METRICS if metric.of] == [None] * 10
 
 
 def test_names_in_json_carry_the_unit() -> None:
@@ -104,7 +108,16 @@ def test_names_in_json_carry_the_unit() -> None:
         "e2e_response_ms",
         "generation_tokens_per_s",
         "e2e_tokens_per_s",
+        "e2e_reference_tokens_per_s",
+        "e2e_chars_per_s",
     ]
+
+
+def test_rates_of_visible_text_need_some() -> None:
+    silent = sample(text_chars=0, reference_tokens=None)
+    assert value("e2e_chars_per_s", silent) is None
+    assert value("e2e_reference_tokens_per_s", silent) is None
+    assert value("e2e_tokens_per_s", silent) == 10.0, "reasoning and tool calls are tokens, too"
 
 
 def test_rates_show_their_slow_tail() -> None:

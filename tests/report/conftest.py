@@ -1,4 +1,4 @@
-"""Two synthetic runs that never change: one step with everything in it, and three steps."""
+"""Synthetic runs that never change: one step with everything in it, several steps, limits, and output modes."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from latbench.analysis.groups import PromptInfo
 from latbench.analysis.summary import summarise
 from latbench.model.load import Closed, Poisson, Sessions, Step
 from latbench.model.run import RunRecord, StepRecord
-from latbench.model.sample import Sample, encode_gaps
+from latbench.model.sample import Attempt, Sample, encode_gaps
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -67,6 +67,8 @@ def answer(
         output_tokens=tokens,
         token_source="usage",
         model="m-1",
+        text_chars=4 * tokens,
+        reference_tokens=tokens - 2,
     )
 
 
@@ -190,6 +192,69 @@ def levels() -> dict[str, Any]:
         slo={"e2e": 2000.0},
         prices={"acme-large": {"input": 3.0, "output": 15.0}},
         lead=["e2e", "total_time"],
+    )
+    return summarise(run, made, PROMPTS)
+
+
+@pytest.fixture(scope="session")
+def limited() -> dict[str, Any]:
+    """Two endpoints of one provider at a bucket of 2/s and burst 20, with keys, promises and a demand."""
+    rng = np.random.default_rng(15)
+    load = Step(Poisson(4.0), duration_ns=120 * S)
+    only = StepRecord(0, "poisson", None, 4.0, None, 0, 0, 120 * S, load)
+    made, level, last_s = [], 20.0, 0.0
+    for seq, at_s in enumerate(np.cumsum(rng.exponential(0.25, 470)).tolist()):
+        level, last_s = min(20.0, level + 2 * (at_s - last_s)), at_s
+        sent, seen = int(at_s * S), {"requests": (120, int(level), None)}
+        if level >= 1:
+            level -= 1
+            one = answer(rng, "acme-large", only, seq, sent_ns=sent)
+            made.append(msgspec.structs.replace(one, key_index=seq % 2, headroom=seen))
+        else:
+            known: dict[str, Any] = {"sent_ns": sent, "done_ns": sent + MS, "wait_ns": S, "kind": "requests"}
+            made.append(refused("acme-large", only, seq, "rate_limited", **known, key_index=seq % 2, headroom=seen))
+    again = [Attempt(0, 5 * S, 6 * S, "rate_limited", 429, "tokens", wait_ns=2 * S)]
+    late = msgspec.structs.replace(answer(rng, "acme-small", only, 0, sent_ns=9 * S), tries=again, waited_ns=3 * S)
+    made += [late, refused("acme-small", only, 1, "rate_limited", kind="daily", sent_ns=10 * S)]
+    endpoints = {
+        name: {"provider": "acme", "api": "openai-chat", "model": "m-1"} for name in ("acme-large", "acme-small")
+    }
+    run = record(
+        [only],
+        endpoints=endpoints,
+        promised={"acme-large": {"rpm": 240, "tpm": 200_000}, "acme-small": {"rpd": 1000}},
+        demand={"rpm": 300, "tokens_per_request": 2100},
+    )
+    return summarise(run, made, PROMPTS)
+
+
+@pytest.fixture(scope="session")
+def compared() -> dict[str, Any]:
+    """The summary of one prompt after the other in three output modes, with a price."""
+    rng = np.random.default_rng(16)
+    only, made = step(0, 4), []
+    modes = ["text", "prompted", "tool"]
+    for seq in range(180):
+        pair, place = divmod(seq, 3)
+        mode = modes[(place + pair) % 3]
+        one = answer(rng, "acme-large", only, seq)
+        assert one.sent_ns is not None
+        assert one.first_token_ns is not None
+        assert one.last_token_ns is not None
+        longer = {"text": 1.0, "prompted": 1.02, "tool": 1.4}[mode]
+        first = one.sent_ns + int((one.first_token_ns - one.sent_ns) * longer)
+        last = one.sent_ns + int((one.last_token_ns - one.sent_ns) * longer)
+        changed: dict[str, Any] = {"first_token_ns": first, "first_text_ns": first, "last_token_ns": last}
+        valid = {"text": None, "prompted": pair % 3 > 0, "tool": pair != 7}[mode]
+        prompt = list(PROMPTS)[pair % len(PROMPTS)]
+        made.append(msgspec.structs.replace(one, **changed, prompt_id=prompt, output_mode=mode, valid=valid))
+    made.append(refused("acme-large", only, 180, "stalled", sent_ns=20 * S, output_mode="text"))
+    run = record(
+        [only],
+        endpoints={"acme-large": {"provider": "acme", "api": "openai-chat", "model": "m-1"}},
+        scenario={"output": {"mode": modes}},
+        prices={"acme-large": {"input": 3.0, "output": 15.0}},
+        slo={"e2e": 2000.0},
     )
     return summarise(run, made, PROMPTS)
 

@@ -19,7 +19,7 @@ def text_of(summary: dict[str, Any], *, color: bool = False) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("name", ["one_step", "three_steps", "conversations", "levels"])
+@pytest.mark.parametrize("name", ["one_step", "three_steps", "conversations", "levels", "limited", "compared"])
 def test_golden(name: str, request: pytest.FixtureRequest, held_against: Callable[[str, str], None]) -> None:
     found = text_of(request.getfixturevalue(name))
     held_against(f"{name}.txt", found)
@@ -122,16 +122,35 @@ def test_levels_in_words(last: int | None, first: int | None, words: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("usd", "known", "words"),
+    ("usd", "more", "words"),
     [
-        (12.345, 1, "12.35 USD, 12.35 a request that was ok, 12.35 per 1,000 tokens"),
-        (0.04567, None, "0.0457 USD, 0.0457 a request that was ok, 0.0457 per 1,000 tokens"),
-        (None, 0.0, "– USD, – a request that was ok, – per 1,000 tokens; tokens are known of 0.00 % of ok requests"),
+        (12.345, {"known": 1}, "12.35 USD, 12.35 a request that was ok, 12.35 per 1,000 tokens"),
+        (0.04567, {}, "0.0457 USD, 0.0457 a request that was ok, 0.0457 per 1,000 tokens"),
+        (
+            None,
+            {"known": 0.0},
+            "– USD, – a request that was ok, – per 1,000 tokens; tokens are known of 0.00 % of ok requests",
+        ),
+        (
+            1.0,
+            {"usd_per_1k_good": 2.0, "usd_per_completed_task": 3.0, "unbilled_unknown": 4},
+            "1.0000 USD, 1.0000 a request that was ok, 1.0000 per 1,000 tokens, 2.0000 per 1,000 good requests,"
+            " 3.0000 a completed task; not in it: requests of unknown tokens that may be billed, 4",
+        ),
     ],
 )
-def test_cost_in_words(usd: float | None, known: float | None, words: str) -> None:
-    found = dict.fromkeys(("usd", "usd_per_ok_request", "usd_per_1k_tokens"), usd)
-    assert figures.cost(found | {"known": known}) == words
+def test_cost_in_words(usd: float | None, more: dict[str, float], words: str) -> None:
+    found = dict.fromkeys(("usd", "usd_per_ok_request", "usd_per_1k_tokens", "usd_per_completed_task"), usd)
+    assert figures.cost(found | {"known": None, "usd_per_1k_good": None, "unbilled_unknown": 0} | more) == words
+
+
+def test_tokens_in_words() -> None:
+    found: dict[str, Any] = dict.fromkeys(("input", "output", "reasoning", "cached"), 7) | {"source": "tokenizer"}
+    words = "input 7, output 7, reasoning 7, cached 7 (source: tokenizer)"
+    for reference, more in ((None, ""), (0, ""), (9_000, "; visible text in o200k_base 9,000")):
+        assert figures.tokens(found | {"reference": reference, "reference_per_own": None}) == words + more
+    own = {"reference": 12, "reference_per_own": 1.2}
+    assert figures.tokens(found | own).endswith(" 12, 1.20 for each of its own")
 
 
 def test_what_leads_says_where_values_are_too_few() -> None:
