@@ -191,7 +191,11 @@ def test_the_end_is_never_after_the_planned_one_nor_before_the_measured_phase(st
 
 def test_tokens_that_the_provider_did_not_count_are_counted(store: Store, root: Path) -> None:
     leave(store, killed(), [])
-    spooled(root, ended(0, text="one two three", text_chars=13, token_source="tokenizer"), ended(1, output_tokens=9, token_source="usage", worker="other"))
+    spooled(
+        root,
+        ended(0, text="one two three", text_chars=13, token_source="tokenizer"),
+        ended(1, output_tokens=9, token_source="usage", worker="other"),
+    )
     again(store, root)
     counted = [(sample.output_tokens, sample.token_source, sample.worker) for sample in store.samples("r1")]
     assert counted == [(3, "tokenizer", WORKER), (9, "usage", "other")]

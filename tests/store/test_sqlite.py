@@ -382,9 +382,7 @@ def test_two_processes_read_while_one_writes(begun: Store, path: Path) -> None:
 
 
 def test_processes_that_make_the_same_store_at_once_agree(path: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; from latbench.store.sqlite import Store; sys.stdin.read(1);"
-    )
+    script = "import sys; from pathlib import Path; from latbench.store.sqlite import Store; sys.stdin.read(1);"
     script += "Store(Path(sys.argv[1])).close()"
     children = [
         subprocess.Popen([sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, env=ENVIRONMENT)
