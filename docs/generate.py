@@ -1,9 +1,11 @@
-"""Writes the pages that are made from the source: docs/cli.md from the commands, docs/metrics.md from the catalogue.
+"""Writes the pages that are made from the source: docs/cli.md from the commands, docs/metrics.md from the catalogue,
+docs/providers.md from the registry of APIs.
 
 `python docs/generate.py` writes them; with `--check` it writes nothing and exits 1 where one is out of date.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -11,6 +13,13 @@ import click
 from latbench.analysis.stats import NEED
 from latbench.cli.main import cli
 from latbench.metrics.catalogue import FIGURES, METRICS, Metric
+from latbench.model.request import Ask, Endpoint, Fill, Message
+from latbench.providers.base import Dialect, Framer
+from latbench.providers.gemini import GeminiFramer
+from latbench.providers.registry import DIALECTS
+from latbench.wire.eventstream import EventStreamFramer
+from latbench.wire.ndjson import NdjsonFramer
+from latbench.wire.sse import SseFramer
 
 DOCS = Path(__file__).parent
 MADE_BY = "<!-- Made by `make docs`: do not edit. -->"
@@ -119,7 +128,201 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
-PAGES = {"cli.md": cli_page, "metrics.md": metrics_page}
+# --- APIs -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class About:
+    """What the registry does not know of an API: where it is, how its key is usually called, what to know of it."""
+
+    base_url: str
+    variable: str
+    notes: str
+
+
+FRAMINGS: dict[type[Framer], str] = {
+    SseFramer: "server-sent events",
+    GeminiFramer: "server-sent events; errors also raw between them",
+    NdjsonFramer: "lines of JSON",
+    EventStreamFramer: "AWS event stream, binary, with checksums",
+}
+
+ABOUT = {
+    "openai-chat": About(
+        "https://api.openai.com/v1",
+        "OPENAI_API_KEY",
+        "The sign of completion is a finish reason or `[DONE]`. Token counts are asked for with "
+        "`stream_options.include_usage`; `usage: off` leaves that out for servers that refuse it. The limit is "
+        "`max_completion_tokens` for OpenAI's reasoning models, else `max_tokens` (`max_tokens_field`).",
+    ),
+    "openai-completions": About(
+        "https://api.openai.com/v1",
+        "OPENAI_API_KEY",
+        "The older API, which many servers keep for models that complete code. A conversation is sent as the texts of "
+        "its messages, a blank line between them. There is no reasoning, no tool and no schema.",
+    ),
+    "openai-responses": About(
+        "https://api.openai.com/v1",
+        "OPENAI_API_KEY",
+        "The sign of completion is `response.completed` or `response.incomplete`. Searches, images and the like are "
+        "skipped: they are not output.",
+    ),
+    "azure-openai": About(
+        "https://NAME.openai.azure.com",
+        "AZURE_OPENAI_API_KEY",
+        "The dated API; `model` is the deployment's name. Azure's v1 API is `openai-chat` (see below). A token of "
+        "Entra goes into `headers` instead of a key. The default filter hands output out in blocks, so that the gaps "
+        "between chunks are the filter's.",
+    ),
+    "anthropic": About(
+        "https://api.anthropic.com/v1",
+        "ANTHROPIC_API_KEY",
+        "The sign of completion is `message_stop`. Input includes what was written to and read from the cache. "
+        "Unconfirmed: whether gateways send errors without a type; such are read as errors, too.",
+    ),
+    "gemini": About(
+        "https://generativelanguage.googleapis.com/v1beta",
+        "GEMINI_API_KEY",
+        "The sign of completion is a finish reason, or a prompt that is blocked. Output includes thoughts. Vertex "
+        "wants an OAuth token in `headers`. No header tells a limit or a wait: both are read from the error. "
+        "Unconfirmed: whether usage comes on every chunk; the last one counts.",
+    ),
+    "mistral": About(
+        "https://api.mistral.ai/v1",
+        "MISTRAL_API_KEY",
+        "As `openai-chat`, with usage unasked, thinking as parts of the content, and a path for filling gaps. "
+        "Unconfirmed: which rate-limit headers it sends.",
+    ),
+    "cohere": About(
+        "https://api.cohere.com/v2",
+        "CO_API_KEY",
+        "The sign of completion is `message-end`. Tokens are those that the model saw; what is billed may be fewer. "
+        "Unconfirmed: whether input includes cached tokens, and which errors come inside a stream.",
+    ),
+    "bedrock": About(
+        "https://bedrock-runtime.REGION.amazonaws.com",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "ConverseStream, for every model that has it. With `api_key_env` a Bedrock API key is sent; without, requests "
+        "are signed, for which `pip install 'latbench[bedrock]'` brings botocore, and the credentials are found as "
+        "every AWS tool finds them. `json_schema` works with some models only; a forced tool with all that have tools. "
+        "Reasoning is not counted apart. Unconfirmed: that input leaves out cached tokens (they are added).",
+    ),
+    "ollama": About(
+        "http://localhost:11434",
+        "OLLAMA_API_KEY",
+        "The sign of completion is `done: true`. Only a schema is enforced: tools can be offered, not demanded. "
+        "Loading a model is part of TTFT. Only its cloud wants a key. Unconfirmed: whether output includes thinking.",
+    ),
+}
+
+# Servers that speak openai-chat: base_url, what is particular, recorded streams.
+SERVERS = (
+    ("vLLM", "http://HOST:8000/v1", "reasoning in `reasoning`; errors inside a stream, then `[DONE]`", "vllm"),
+    ("SGLang", "http://HOST:30000/v1", "reasoning tokens beside the usage's details", "sglang"),
+    ("llama.cpp", "http://HOST:8080/v1", "comments as keep-alive", "llama-cpp"),
+    ("Transformers", "http://HOST:8000/v1", "a first chunk with only the role", "transformers"),
+    ("Ollama's OpenAI route", "http://HOST:11434/v1", "reasoning in `reasoning`", "ollama"),
+    (
+        "OpenRouter",
+        "https://openrouter.ai/api/v1",
+        "`: OPENROUTER PROCESSING` while it waits; the upstream's errors inside a stream",
+        "openrouter",
+    ),
+    (
+        "LiteLLM",
+        "http://HOST:4000/v1",
+        "its own limits and those of its upstream (`llm_provider-…` headers)",
+        "litellm-rate-limit",
+    ),
+    ("Azure OpenAI, v1", "https://NAME.openai.azure.com/openai/v1", "a first chunk without choices; filters", "azure"),
+    ("Groq", "https://api.groq.com/openai/v1", "usage in `x_groq`; requests are limited by the day", "groq"),
+    ("DeepSeek", "https://api.deepseek.com/v1", "`: keep-alive` while it waits; cached tokens by a name", "deepseek"),
+    ("TGI", "http://HOST:8080/v1", "429 when it is full: counted as a limit of concurrency", ""),
+)
+
+
+def providers_page() -> str:
+    """Every API: where its requests go, what it can do, what is not confirmed of it."""
+    lines = [
+        "# APIs and providers",
+        "",
+        MADE_BY,
+        "",
+        "`api` in a scenario, and `--api`, name one of these. To `base_url` the path is appended as it stands here. A "
+        "key is the value of the environment variable that `api_key_env` names; what is in the last column is how its "
+        "provider calls it, and any other name will do. `headers` of an endpoint beat those of the API.",
+        "",
+        *_table(
+            ("api", "`base_url`", "path", "key goes into", "usual variable"),
+            [_place(dialect) for dialect in DIALECTS.values()],
+        ),
+        "",
+        "Output modes are those that the API enforces; `text` and `prompted` work with every API "
+        "([scenario.md](scenario.md#output-modes)). A prompt with a gap is asked for in words where gaps are not "
+        "filled.",
+        "",
+        *_table(
+            ("api", "a stream is", "enforces", "fills gaps", "fields that `body` may not set"),
+            [_abilities(dialect) for dialect in DIALECTS.values()],
+        ),
+        "",
+        "## What to know",
+        "",
+        "Whatever the API counts, input includes cached tokens and output includes reasoning. What is unconfirmed "
+        "could be seen neither in an official SDK nor in the documentation when this was written.",
+        "",
+        *(f"- `{api}`: {ABOUT[api].notes}" for api in DIALECTS),
+        "",
+        "## Servers that speak `openai-chat`",
+        "",
+        "One decoder reads them all; the streams that it is tested with are written after their source, their "
+        "documentation or captured traffic. Of TGI no stream is kept: its chat route has no habit of its own.",
+        "",
+        *_table(
+            ("server", "`base_url`", "what is particular", "stream"),
+            [
+                (name, f"`{url}`", what, f"`tests/streams/openai-chat/{stream}.sse`" if stream else "none")
+                for name, url, what, stream in SERVERS
+            ],
+        ),
+        "",
+        "A new API: [adding-a-provider.md](adding-a-provider.md). What a refusal is taken for: "
+        "[rate-limits.md](rate-limits.md).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _place(dialect: Dialect) -> tuple[str, ...]:
+    about = ABOUT[dialect.api]
+    streamed, plain = (dialect.build(_endpoint(dialect.api, stream), _ASK).path for stream in (True, False))
+    paths = [f"`{streamed}`"]
+    if plain != streamed:
+        paths.append(f"not streamed `{plain}`")
+    if dialect.fills:
+        filled = dialect.build(_endpoint(dialect.api, True), Ask(_ASK.messages, 1, fill=Fill("a", "b"))).path
+        paths += [f"a gap `{filled}`"] if filled != streamed else []
+    ((header, value),) = dialect.auth("KEY").items()
+    return (f"`{dialect.api}`", f"`{about.base_url}`", ", ".join(paths), f"`{header}: {value}`", f"`{about.variable}`")
+
+
+_ASK = Ask((Message("user", "x"),), 1)
+
+
+def _endpoint(api: str, stream: bool) -> Endpoint:
+    return Endpoint("e", "p", api, ABOUT[api].base_url, "MODEL", stream=stream)
+
+
+def _abilities(dialect: Dialect) -> tuple[str, ...]:
+    return (
+        f"`{dialect.api}`",
+        FRAMINGS[type(dialect.framer())],
+        ", ".join(f"`{mode}`" for mode in sorted(dialect.modes)) or "none",
+        "yes" if dialect.fills else "no",
+        ", ".join(f"`{field}`" for field in sorted(dialect.own)),
+    )
+
+
+PAGES = {"cli.md": cli_page, "metrics.md": metrics_page, "providers.md": providers_page}
 
 
 @click.command()

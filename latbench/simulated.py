@@ -8,6 +8,16 @@ from latbench.cluster.children import start_announced
 from latbench.model.request import Endpoint
 from latbench.sim.options import Options, command
 
+BASE_PATHS = {
+    "azure-openai": "",
+    "bedrock": "",
+    "cohere": "/v2",
+    "gemini": "/v1beta",
+    "mistral": "/mistral/v1",
+    "ollama": "",
+}
+"""Where the simulated endpoint has an API whose base is not `/v1`. (Mistral's own would be OpenAI's, too.)"""
+
 _READY = "latbench sim: "
 _START_S = 15.0
 
@@ -20,5 +30,9 @@ def resolve_sim(endpoints: list[Endpoint]) -> "tuple[list[Endpoint], subprocess.
     if all(endpoint.base_url != "sim" for endpoint in endpoints):
         return endpoints, None
     process, url = start_announced(command(Options(with_parent=True)), _READY, _START_S)
-    resolved = [msgspec.structs.replace(one, base_url=url) if one.base_url == "sim" else one for one in endpoints]
+    root = url.removesuffix("/v1")
+    resolved = [
+        msgspec.structs.replace(one, base_url=root + BASE_PATHS.get(one.api, "/v1")) if one.base_url == "sim" else one
+        for one in endpoints
+    ]
     return resolved, process

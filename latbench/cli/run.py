@@ -19,6 +19,7 @@ from latbench.cluster.children import end, start_engine
 from latbench.cluster.handshake import SECRET_ENV, SHORTEST_SECRET, is_loopback, secret_from
 from latbench.model.errors import UserError
 from latbench.plan.estimate import price_line
+from latbench.providers.registry import APIS
 from latbench.scenario.check import load_whole
 from latbench.scenario.loader import Flags, find_scenario
 from latbench.simulated import resolve_sim
@@ -49,7 +50,7 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str | 
 @click.argument("scenario", default="quickstart")
 @click.option("--url", help="Measure this base URL instead of the scenario's endpoints, as https://host/v1.")
 @click.option("--model", help="The model to ask for.")
-@click.option("--api", help="The API it speaks: openai-chat.")
+@click.option("--api", help=f"The API it speaks: {', '.join(APIS)}. With --url the default is openai-chat.")
 @click.option("--api-key-env", metavar="NAME", help="The environment variable that holds the key.")
 @load_options
 @click.option("--workers", type=click.IntRange(0, 64), default=1, show_default=True, help="Local worker processes.")

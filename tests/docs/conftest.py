@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
@@ -11,11 +12,12 @@ ANNOUNCED = "latbench sim: "
 QUICK = ("--ttft=5ms", "--itl=1ms", "--prefill-rate=100000000", "--slots=64", "--with-parent")
 
 
-@pytest.fixture(scope="module")
-def sim_url() -> Iterator[str]:
-    """Its base URL. The process ends with the module, or with this one."""
-    command = [sys.executable, "-m", "latbench", "sim", *QUICK]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+@contextmanager
+def simulated(*options: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The base URL of a quick simulated endpoint. Its process ends with the block, or with this one."""
+    command = [sys.executable, "-m", "latbench", "sim", *QUICK, *options]
+    env = {**os.environ, **(env or {})}
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=env)
     try:
         assert process.stdout is not None
         line = process.stdout.readline().strip()
@@ -24,6 +26,19 @@ def sim_url() -> Iterator[str]:
     finally:
         process.terminate()
         process.communicate(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def sim_url() -> Iterator[str]:
+    """The base URL of one for all commands of a module."""
+    with simulated() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def simulate() -> Callable[..., AbstractContextManager[str]]:
+    """`simulated`, for a test that wants options of its own."""
+    return simulated
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from latbench.cli.main import cli
 from latbench.model import frames
 from latbench.model.errors import ExitCode
 from latbench.model.load import Trace
+from latbench.model.request import MODES
 from latbench.model.sample import Outcome, Sample
 from latbench.providers.base import Dialect
 from latbench.scenario import schema, trace
@@ -126,7 +127,7 @@ def test_a_name_that_is_gone_is_found() -> None:
 def test_options_in_backticks_exist(page: Path) -> None:
     known = {option for command in commands(cli) for found in command.params for option in found.opts}
     known |= {"--help", "--version", "--require-hashes", *re.findall(r"--[a-z][a-z-]+", locust_help())}
-    named = {word for span in spans(page) for word in re.findall(r"^--[a-z-]+", span)}
+    named = {word for span in spans(page) for word in re.findall(r"^--[a-z0-9-]+", span)}
     assert named - known == set()
 
 
@@ -145,7 +146,7 @@ def test_every_message_outcome_and_stamp_is_described() -> None:
     assert set(first_column("docs/how-it-works.md", "down: orders")) == down
     assert set(first_column("docs/how-it-works.md", "up: reports")) == up
     assert first_column("docs/measurement.md", "outcome") == [str(outcome) for outcome in Outcome]
-    stamps = {name for name in Sample.__struct_fields__ if name.endswith("_ns")} - {"wait_ns"}
+    stamps = {name for name in Sample.__struct_fields__ if name.endswith("_ns")} - {"wait_ns", "waited_ns"}
     assert set(first_column("docs/measurement.md", "stamp")) == stamps
 
 
@@ -167,7 +168,7 @@ def test_every_key_of_a_scenario_is_described() -> None:
     keys = [
         name
         for key in schema.Scenario.model_fields
-        for name in ([f"{key}.{inner}" for inner in nested[key].model_fields] if key in nested else [key])
+        for name in ([f"{key}.{inner}" for inner in schema.keys_of(nested[key])] if key in nested else [key])
     ]
     assert described["Keys"] == keys
     assert described["An endpoint"] == list(schema.EndpointSettings.model_fields)
@@ -328,6 +329,20 @@ def test_the_example_scenario_loads(tmp_path: Path) -> None:
     assert list(written["endpoints"][0]) == list(schema.EndpointSettings.model_fields)
 
 
+def test_the_example_of_output_modes_loads(tmp_path: Path) -> None:
+    write_files(ROOT / "docs" / "scenario.md", tmp_path)
+    loaded = load_scenario(tmp_path / "structured.yaml")
+    assert loaded.scenario.output.mode == MODES
+    assert first_column("docs/scenario.md", "mode") == list(MODES)
+    assert loaded.schema()["required"] == ["line", "finding"]
+    assert (loaded.scenario.rate_limits, loaded.scenario.demand) == (
+        "respect",
+        schema.Demand(rpm=300, tokens_per_request=2100),
+    )
+    (endpoint,) = loaded.endpoints()
+    assert endpoint.api_key_env == ("ACME_KEY_1", "ACME_KEY_2")
+
+
 def test_the_example_prompts_load(tmp_path: Path) -> None:
     write_files(ROOT / "docs" / "scenario.md", tmp_path)
     loaded = load_prompts(schema.PromptSettings(path="own"), tmp_path)
@@ -368,7 +383,8 @@ def test_the_readme_shows_what_the_demo_prints(tmp_path: Path, environment: dict
     assert "ok 400; error rate 0.00 %" in demo
     # As many requests as in the demo, since columns without a figure are left out, but short ones of the same tasks.
     tasks = ("completion", "debug", "generation", "refactor", "review", "search")
-    short = [json.dumps({"id": task, "task": task, "prompt": "x", "language": "go"}) for task in tasks]
+    prompt = {"prompt": "x", "language": "go", "expect": {"finding": {"symbol": "x"}}}
+    short = [json.dumps({"id": task, "task": task, **prompt}) for task in tasks]
     (tmp_path / "short.jsonl").write_text("\n".join(short), encoding="utf-8")
     command = ["latbench", "run", "quickstart", "--requests", "400", "--concurrency", "64", "--max-tokens", "4"]
     command += ["--prompts", "short.jsonl"]
@@ -388,8 +404,8 @@ def test_the_generated_pages_are_up_to_date(tmp_path: Path) -> None:
     shutil.copy(ROOT / "docs" / "generate.py", tmp_path)
     code, message = generate(tmp_path, "--check")
     assert code == 1
-    assert "docs/cli.md, docs/metrics.md" in message
+    assert "docs/cli.md, docs/metrics.md, docs/providers.md" in message
     assert not list(tmp_path.glob("*.md"))
     assert generate(tmp_path) == (0, "")
-    for name in ("cli.md", "metrics.md"):
+    for name in ("cli.md", "metrics.md", "providers.md"):
         assert (tmp_path / name).read_bytes() == (ROOT / "docs" / name).read_bytes()

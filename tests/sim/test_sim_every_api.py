@@ -9,21 +9,10 @@ import pytest
 from harness import FAST, Cli, Served, closes
 
 from latbench.providers.registry import APIS, DIALECTS
+from latbench.simulated import BASE_PATHS
 
 pytestmark = pytest.mark.timeout(110)
 
-PATHS = {
-    "openai-chat": "/v1",
-    "openai-completions": "/v1",
-    "openai-responses": "/v1",
-    "azure-openai": "",
-    "anthropic": "/v1",
-    "gemini": "/v1beta",
-    "mistral": "/mistral/v1",
-    "cohere": "/v2",
-    "bedrock": "",
-    "ollama": "",
-}
 THINKING = {"type": "enabled", "budget_tokens": 1024}
 BODIES = {"anthropic": {"thinking": THINKING}, "bedrock": {"additionalModelRequestFields": {"thinking": THINKING}}}
 KEY = {"SIM_TEST_KEY": "right"}
@@ -43,7 +32,7 @@ def _endpoints(served: Served, apis: Iterable[str], **keys: Any) -> list[dict[st
         {
             "name": api,
             "api": api,
-            "base_url": f"http://127.0.0.1:{served.port}{PATHS[api]}",
+            "base_url": f"http://127.0.0.1:{served.port}{BASE_PATHS.get(api, '/v1')}",
             "model": "m",
             "api_key_env": "SIM_TEST_KEY",
             "body": BODIES.get(api, {}),
@@ -76,8 +65,11 @@ def _same_counts(cli: Cli, served: Served) -> None:
     assert stats["requests"] == stats["ok"]
 
 
-def test_every_api_has_its_place() -> None:
-    assert set(PATHS) == set(APIS)
+def test_the_simulated_endpoint_of_a_run_is_asked_in_its_api(cli: Cli) -> None:
+    keys = {"base_url": "sim", "model": "m", "api_key_env": "SIM_TEST_KEY"}
+    cli.scenario(endpoints=[{"name": api, "api": api, **keys} for api in APIS], load=_closed(2))
+    done = cli.run("run", "mine.yaml", "--json", env={"SIM_TEST_KEY": "any"})
+    assert {api: block["outcomes"]["ok"] for api, block in done.summary["endpoints"].items()} == dict.fromkeys(APIS, 2)
 
 
 @pytest.mark.parametrize("stream", [True, pytest.param(False, marks=pytest.mark.long)], ids=["streamed", "plain"])
