@@ -69,8 +69,8 @@ class _Message(Wire):
     stop_reason: str | None = None
 
 
-class _Event(Wire, tag_field="type"):
-    pass
+class _Event(Wire, tag_field="type", kw_only=True):
+    error: Any = None  # of a gateway that says it beside an event (unconfirmed)
 
 
 class _MessageStart(_Event, tag="message_start"):
@@ -161,6 +161,8 @@ def decode(payload: bytes, at_ns: int, answer: Answer) -> None:
         if payload.startswith(b"[DONE]") or _is_other(payload, answer):
             return
         raise
+    if event.error:
+        refuse(refusal_of_event(event.error), answer)
     stamps = len(answer.output_ns)
     if isinstance(event, _BlockDelta):
         _add_delta(event, at_ns, answer)

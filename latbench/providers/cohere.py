@@ -84,6 +84,7 @@ class _Event(Wire):
     id: Any = None
     index: int | None = None
     delta: _Delta | None = None
+    error: Any = None
 
 
 class _Other(Wire):
@@ -144,6 +145,8 @@ def decode(payload: bytes, at_ns: int, answer: Answer) -> None:
     if event.type not in _READ:
         _add_other(payload, answer)
         return
+    if event.error:
+        refuse(refusal_of_event(event.error), answer)
     answer.request_id = answer.request_id or identity(event.id)
     delta = event.delta or _Delta()
     if delta.message is not None:

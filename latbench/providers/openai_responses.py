@@ -200,7 +200,7 @@ def _end(status: str, response: _Response, at_ns: int, answer: Answer) -> None:
             _add_item(index, item, at_ns, answer)
         # What comes at once is one chunk.
         del answer.output_ns[1:]
-    if status not in _ANSWERED:
+    if response.error or status not in _ANSWERED:
         said = Refusal(Outcome.STREAM_ERROR.value, message=capped(f"the status is {status}"))
         refuse(refusal_of_event(response.error) if response.error else said, answer)
         return

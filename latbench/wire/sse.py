@@ -16,7 +16,8 @@ from latbench.model.errors import DecodeError
 
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = (b"data", b"event", b"id", b"retry")
-_STRAY_BYTES = 60
+_STRAY_BYTES = 160
+_PROBLEM_CHARS = 300
 
 
 class SseFramer:
@@ -89,8 +90,9 @@ class SseFramer:
             self._add_data(line[6:] if line[5:6] == b" " else line[5:])
         elif line == b"data":
             self._add_data(b"")
-        elif not self._seen_event and not self._stray and _is_stray(line):
-            self._stray = line[:_STRAY_BYTES]
+        elif not self._seen_event and len(self._stray) < _STRAY_BYTES and (self._stray or _is_stray(line)):
+            # With the lines that follow: an error in JSON often says nothing in its first one.
+            self._stray = (self._stray + b" " + line.strip()).strip()[:_STRAY_BYTES]
 
     def _add_data(self, value: bytes) -> None:
         self._size += len(value) + 1
@@ -117,7 +119,8 @@ class SseFramer:
             self._data.clear()
             return [payload] if _is_whole(payload) else []
         if self._stray and not self._seen_event:
-            raise DecodeError(f"the body is not a stream of server-sent events: it has the line {self._stray!r}")
+            problem = f"the body is not a stream of server-sent events: it has the line {self._stray!r}"
+            raise DecodeError(problem[:_PROBLEM_CHARS])  # each byte of noise is four characters
         return []
 
 

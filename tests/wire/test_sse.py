@@ -138,6 +138,16 @@ def test_a_body_that_was_cut_before_its_first_event_is_only_empty(body: bytes) -
     assert read([body]) == []
 
 
+def test_what_is_said_instead_of_an_event_stream_is_told_with_its_lines_and_shortly() -> None:
+    for body in (b'{\n  "error": {\n    "message": "busy"\n  }\n}', b'{\n"error": {"message": "busy"}' + b"\nx" * 9999):
+        with pytest.raises(DecodeError, match="busy") as caught:
+            read([body])
+        assert len(str(caught.value)) < 300
+    with pytest.raises(DecodeError) as caught:
+        read([b"<" + b"\xff" * 9999])
+    assert len(str(caught.value)) == 300
+
+
 def test_stray_lines_after_an_event_are_skipped() -> None:
     assert read([b"data: a\n\n<html>\n"]) == [b"a"]
     assert read([b'<html>\ndata: {"a": 1}']) == [b'{"a": 1}']
