@@ -54,7 +54,7 @@ def test_something_is_killed_at_some_moment(stage: Stage, seed: int) -> None:
     chance = random.Random(seed)
     scene = stage(options=("--ttft-ms", "4", "--itl-ms", "1"))
     shape = ("open", "closed")[seed % 2]
-    scene.start(shape, 2.5, workers=2)
+    scene.start(shape, 5.0, workers=2)
     wait_until(lambda: scene.cli.rows("SELECT 1 FROM samples LIMIT 1"), 40.0)
     begun_ns = kill(scene.run.process.pid, signal.SIGCONT)
     wait_until_ns(begun_ns + int(chance.uniform(0, 2.5) * S))

@@ -155,7 +155,7 @@ def test_a_shape_steers(cli: Cli, start_oracle: Callable[..., Served], processes
     cli.write(
         "shape.py",
         f"from locust import LoadTestShape\n{ours}\nclass Steps(LoadTestShape):\n    def tick(self):\n"
-        "        now = self.get_run_time()\n        return (6 if 2 <= now < 4 else 2, 100) if now < 6 else None\n",
+        "        now = self.get_run_time()\n        return (6 if 4 <= now < 10 else 2, 100) if now < 14 else None\n",
     )
     file = "shape.py" if import_ours else f"{FILE},shape.py"
     more = spread(processes)
