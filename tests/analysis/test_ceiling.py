@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latbench.analysis.ceiling import (
+    BEFORE_REFUSALS,
     BEHAVIOURS,
     LEAST,
     MOST_ATTEMPTS,
@@ -235,6 +236,36 @@ def test_a_long_run_is_cut() -> None:
     taken = np.arange(len(at)) % 2 == 0
     found = ceiling(at * 1e9, taken, np.ones(len(at)))
     assert found.accepted + found.refused == MOST_ATTEMPTS
+    assert "(looked at 20,000 of 40,000 attempts, from number 1 on)" in found.why
+
+
+@pytest.mark.parametrize("stray", [[], [100]])
+def test_a_long_run_that_meets_its_limit_late_is_cut_around_that(stray: list[int]) -> None:
+    """20,000 attempts below the limit, then a load above it; a single early refusal does not draw the cut to itself."""
+    rng = np.random.default_rng(3)
+    quiet = np.cumsum(rng.exponential(2.0, 20_000))
+    at = np.concatenate((quiet, quiet[-1] + np.cumsum(rng.exponential(0.25, 3_000))))
+    taken, cost = bucket(2.0, 25.0)(at, np.ones(len(at))), np.ones(len(at))
+    taken[stray] = False
+    found = ceiling(at * 1e9, taken, cost)
+    assert found.behaviour == "bucket"
+    assert covers(found, 120)
+    assert "from number 3,001 on" in found.why
+
+
+def test_keys_of_a_long_run_are_told_from_where_refusals_begin() -> None:
+    rng = np.random.default_rng(3)
+    at = np.concatenate((np.arange(20_000) * 2.0, 40_000 + np.cumsum(rng.exponential(0.25, 2_000))))
+    taken, key = bucket(2.0, 25.0)(at, np.ones(len(at))), rng.integers(0, 2, len(at))
+    assert keys_shared(at * 1e9, taken, np.ones(len(at)), key).verdict == "shared"
+
+
+def test_a_cut_begins_shortly_before_the_refusals() -> None:
+    taken = np.arange(60_000) < 30_000
+    taken[30_000::2] = True
+    found = ceiling(np.arange(60_000) * 1e8, taken, np.ones(60_000))
+    assert f"from number {30_001 - BEFORE_REFUSALS + 1:,} on" in found.why
+    assert found.refused == (MOST_ATTEMPTS - BEFORE_REFUSALS) // 2
 
 
 @given(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.analysis.columns import MAX_ERRORS, Layout, gather
+from latbench.analysis.columns import MAX_ERRORS, MESSAGE_CHARS, Layout, gather
 from latbench.analysis.limits import Demand, hits, rate_limits
 from latbench.metrics.histogram import Histogram
 from latbench.model.sample import Attempt, Outcome, Sample, encode_gaps
@@ -161,6 +161,13 @@ def test_a_run_that_met_no_limit_has_no_attempts_to_look_at(fields: dict[str, An
         assert rate_limits(columns.attempts(rows), demand=Demand(60.0)) == nothing
 
 
+@pytest.mark.parametrize(("place", "kept"), [(126, 126), (127, 127), (128, 127), (10**9, 127)])
+def test_a_key_far_back_is_counted_with_the_last_that_fits(place: int, kept: int) -> None:
+    refused = Attempt(place, 5, 9, "rate_limited", kind="tokens")
+    columns = gather([sample([1], sent_ns=50, key_index=place, tries=[refused])], Layout())
+    assert columns.attempts(np.arange(1)).key.tolist() == [kept, kept]
+
+
 def test_lateness_is_known_of_what_was_sent_once_in_an_open_loop() -> None:
     in_time = sample([1], due_ns=3 * MS, sent_ns=5 * MS)
     again = sample([1], due_ns=3 * MS, sent_ns=90 * MS, reconnects=1)
@@ -178,8 +185,29 @@ def test_only_what_an_endpoint_may_have_said_is_kept_as_its_error() -> None:
 
 
 def test_a_server_that_invents_messages_does_not_fill_the_memory() -> None:
-    said = [str(number) for number in range(MAX_ERRORS + 50)]
+    said = ["x" * (number % 32) + "y" * (number // 32) for number in range(MAX_ERRORS + 50)]
     samples = [Sample("e", 0, 0, "p", "measure", "timeout", error_message=text) for text in (*said, said[0])]
     errors = gather(samples, Layout()).errors[0, 0]
     assert len(errors) == MAX_ERRORS
-    assert errors["timeout", None, "0"] == 2
+    assert errors["timeout", None, said[0]] == 2
+
+
+def test_messages_that_differ_in_numbers_only_are_one_failure() -> None:
+    said = ["Try again in 77ms.", "Try again in 1.250ms.", "Try again later.", "Try again in 8ms."]
+    samples = [
+        Sample(name, step, 0, "p", "measure", "rate_limited", status=429, error_message=text)
+        for name in ("e", "f")
+        for step in (0, 1)
+        for text in said[name == "f" :]
+    ]
+    found = gather(samples, Layout()).errors
+    first, second = (
+        {("rate_limited", 429, shown): 3 - at, ("rate_limited", 429, said[2]): 1} for at, shown in enumerate(said[:2])
+    )
+    assert found == {(0, 0): first, (0, 1): first, (1, 0): second, (1, 1): second}
+
+
+def test_long_numbers_do_not_tell_long_messages_apart() -> None:
+    said = [f"in {number} ms: {'word ' * 50}" for number in (7, 123456789)]
+    samples = [Sample("e", 0, 0, "p", "measure", "timeout", error_message=text) for text in said]
+    assert gather(samples, Layout()).errors[0, 0] == {("timeout", None, said[0][:MESSAGE_CHARS]): 2}

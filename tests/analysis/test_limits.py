@@ -173,6 +173,27 @@ def test_a_ceiling_of_tokens_with_some_unknown() -> None:
     assert rate_limits(replace(plain, tokens={"tokens": np.full(900, NAN)}))["ceiling"] == {}
 
 
+def test_attempts_without_a_cost_cost_what_the_others_do() -> None:
+    plain = bucket(3000, 40_000, 900, np.full(900, 1500.0), kind="tokens")
+    assert rate_limits(replace(plain, tokens={"tokens": np.zeros(900)}))["ceiling"] == {}
+    some = np.where(np.arange(900) % 3, 0.0, 1500.0)
+    found = rate_limits(replace(plain, tokens={"tokens": some}))["ceiling"]["tokens"]
+    assert found["behaviour"] == "bucket"
+    assert found["ci95"][0] <= 180_000 <= found["ci95"][1]
+
+
+def test_overloaded_attempts_that_the_limiter_counted() -> None:
+    plain = bucket(2.0, 5.0, 900)
+    ok = np.flatnonzero(plain.outcome == OUTCOMES.index("ok"))
+    outcome = plain.outcome.copy()
+    outcome[ok[::20]] = OUTCOMES.index("overloaded")
+    found = rate_limits(replace(plain, outcome=outcome))["ceiling"]["requests"]
+    assert (found["behaviour"], found["disagreements"]) == ("bucket", 0)
+    assert found["ci95"][0] <= 120 <= found["ci95"][1]
+    assert found["burst"] == pytest.approx(5, abs=0.5)
+    assert found["why"].endswith(", overloaded ones counted as taken")
+
+
 def test_a_limit_that_is_not_named_is_tried_as_one_of_requests() -> None:
     found = rate_limits(bucket(2.0, 20.0, 900, kind="unknown"), demand=Demand(300))
     assert found["ceiling"]["unknown"]["behaviour"] == "bucket"
@@ -241,6 +262,27 @@ def test_keys() -> None:
     # Most hits were at a limit without a rate: the next one is asked.
     daily = attempts(*(hit("daily", at=900.0 + n, key=n % 2) for n in range(890)))
     assert rate_limits(joined(replace(plain, key=key), daily))["keys"]["kind"] == "requests"
+
+
+def test_keys_with_limits_of_their_own_have_a_ceiling_together() -> None:
+    one = bucket(2.0, 20.0, 900)
+    other = replace(one, sent_ns=one.sent_ns + 0.1 * S)
+    both = replace(joined(one, other), key=np.repeat([0, 1], 900))
+    found = rate_limits(both)
+    assert found["keys"]["verdict"] == "separate"
+    assert found["ceiling"]["requests"]["keys_together"] == 2
+    assert found["ceiling"]["requests"]["accepted_per_min"] == pytest.approx(240, rel=0.05)
+    # The endpoints of a provider count their keys each from 0: the same number need not be the same key.
+    provider = rate_limits(both, endpoints=2)
+    assert (provider["keys"], provider["ceiling"]["requests"]["keys_together"]) == (None, None)
+    assert rate_limits(one)["ceiling"]["requests"]["keys_together"] is None
+
+
+def test_what_is_not_fitted_is_null() -> None:
+    plain = replace(bucket(2.0, 20.0, 900), key=np.arange(900) % 2)
+    found = rate_limits(plain, demand=Demand(300), fitted=False)
+    assert (found["ceiling"], found["keys"], found["demand"]) == (None, None, None)
+    assert found | {"ceiling": 0, "keys": 0, "demand": 0} == rate_limits(plain) | {"ceiling": 0, "keys": 0, "demand": 0}
 
 
 def test_picking_rows() -> None:

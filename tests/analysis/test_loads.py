@@ -157,10 +157,10 @@ def test_cost_is_of_all_measured_requests_with_known_tokens() -> None:
     found = summarise(run(step(), prices={"a": PRICE}), samples, {})["endpoints"]["a"]
     assert found["cost"] == {
         "usd": pytest.approx(0.006),
-        "usd_per_ok_request": pytest.approx(0.003),
+        "usd_per_ok_request": pytest.approx(0.006),
         "usd_per_1k_tokens": pytest.approx(0.006 / 2.2),
         "usd_per_1k_good": None,
-        "usd_per_completed_task": pytest.approx(0.003),
+        "usd_per_completed_task": pytest.approx(0.006),
         "known": 0.5,
         "unbilled_unknown": 1,
     }
@@ -190,7 +190,7 @@ def test_cost_is_null_where_no_tokens_are_known(samples: list[Sample], known: fl
 
 
 def test_the_whole_cost_is_held_against_what_it_bought() -> None:
-    """Six answers at 0.003 each are paid for: two are good, three tasks are completed."""
+    """Six answers at 0.003 each are paid for: two of them are good, three tasks are completed."""
     samples = [
         ok(0, input_tokens=1000, output_tokens=100, met=True),
         ok(1, input_tokens=1000, output_tokens=100),
@@ -198,13 +198,15 @@ def test_the_whole_cost_is_held_against_what_it_bought() -> None:
         ok(3, input_tokens=1000, output_tokens=100, ttft_ms=900, met=False),
         ok(4, input_tokens=1000, output_tokens=100, ttft_ms=900, valid=False),
         ok(5, input_tokens=1000, output_tokens=100, outcome="stalled"),
+        ok(6, output_tokens=None),  # good and completed, but nobody knows what it cost
     ]
     found = summarise(run(step(), prices={"a": PRICE}, slo={"ttft": 100.0}), samples, {})["endpoints"]["a"]
-    assert (found["good"], found["completed"]) == (2, 3)
+    assert (found["good"], found["completed"]) == (3, 4)
     assert found["cost"]["usd"] == pytest.approx(0.018)
+    assert found["cost"]["usd_per_ok_request"] == pytest.approx(0.0036)
     assert found["cost"]["usd_per_1k_good"] == pytest.approx(9.0)
     assert found["cost"]["usd_per_completed_task"] == pytest.approx(0.006)
-    none = summarise(run(step(), prices={"a": PRICE}, slo={"ttft": 1.0}), samples[3:], {})["endpoints"]["a"]["cost"]
+    none = summarise(run(step(), prices={"a": PRICE}, slo={"ttft": 1.0}), samples[3:6], {})["endpoints"]["a"]["cost"]
     assert (none["usd"], none["usd_per_1k_good"], none["usd_per_completed_task"]) == (pytest.approx(0.009), None, None)
 
 

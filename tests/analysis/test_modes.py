@@ -101,6 +101,24 @@ def test_overhead_is_found_whatever_the_pairs_differ_in(listed: tuple[str, ...])
             }
 
 
+def test_the_length_of_answers_is_held_against_one_another_in_pairs() -> None:
+    longer = {"text": 10, "prompted": 20, "tool": 5}
+    samples = [answer(seq, output_tokens=longer[arm(seq, MODES)[1]] * (1 + seq // 3)) for seq in range(90)]
+    samples[0] = msgspec.structs.replace(samples[0], output_tokens=None)
+    samples[3] = msgspec.structs.replace(samples[3], outcome="stalled")
+    samples[89] = msgspec.structs.replace(samples[89], phase="warmup")
+    found = compared(samples)
+    ratios = {mode: overhead["output_tokens"]["ratio"] for mode, overhead in found["overhead"].items()}
+    assert ratios == {"prompted": pytest.approx(2.0), "tool": pytest.approx(0.5)}
+    for mode, part in found["arms"].items():
+        own = sorted(
+            one.output_tokens
+            for one in samples
+            if (one.output_mode, one.outcome, one.phase) == (mode, "ok", "measure") and one.output_tokens is not None
+        )
+        assert part["output_tokens"] == {"n": len(own), "p50": own[(len(own) - 1) // 2]}
+
+
 def test_without_text_the_first_mode_is_the_one_to_beat() -> None:
     found = compared([answer(seq, ("prompted", "tool")) for seq in range(40)], ("prompted", "tool"))
     assert found["baseline"] == "prompted"

@@ -328,7 +328,7 @@ def test_a_task_is_completed_if_ok_and_as_expected_where_something_is_expected()
         ok(6, phase="warmup"),
     ]
     found = summarise(run(step()), samples, PROMPTS)["endpoints"]["fast"]
-    assert (found["outcomes"]["ok"], found["completed"]) == (5, 3)
+    assert (found["outcomes"]["ok"], found["completed"], found["expected"], found["met"]) == (5, 3, 2, 1)
     assert found["valid"] == {
         "valid": 1,
         "n": 2,
@@ -374,6 +374,21 @@ def test_with_several_steps_the_top_has_counts_only() -> None:
     assert two["metrics"]["ttft_ms"]["raw"]["p50"] == 900.0
     assert two["by_task"]["generation"]["outcomes"]["ok"] == 1
     assert two["throughput"]["requests_per_s"] == 1 / 60
+
+
+def test_limiters_are_fitted_over_all_steps_only() -> None:
+    """What one step used counts in the next: from a step alone there is no ceiling to be had."""
+    steps = (step(0), step(1, concurrency=8, measure_from_ns=100 * S, measure_to_ns=160 * S))
+    sent = {"kind": "requests", "sent_ns": 30 * S}
+    refused = [failed(n, "rate_limited", **sent, step=n % 2, key_index=n // 2) for n in range(4)]
+    found = summarise(run(*steps, demand={"rpm": 60}), refused, PROMPTS)
+    for block in (each["endpoints"]["fast"]["rate_limits"] for each in found["steps"]):
+        assert (block["hits"], block["ceiling"], block["keys"], block["demand"]) == (2, None, None, None)
+    top = found["endpoints"]["fast"]["rate_limits"]
+    assert (top["ceiling"]["requests"]["refused"], top["keys"]["count"], top["demand"]["rpm"]) == (4, 2, 60)
+    assert found["providers"]["acme"]["rate_limits"]["keys"] is None, "its endpoints number their keys each from 0"
+    single = summarise(run(step(), demand={"rpm": 60}), [failed(1, "rate_limited", **sent)], PROMPTS)
+    assert single["steps"][0]["endpoints"]["fast"]["rate_limits"]["ceiling"]["requests"]["refused"] == 1
 
 
 def test_what_a_killed_run_left_is_summarised() -> None:

@@ -19,6 +19,7 @@ BROKEN = '{"error": {"message": "The server had an error", "type": "server_error
 
 
 @pytest.mark.parametrize("workers", ["2", pytest.param("1", marks=pytest.mark.long)])
+@pytest.mark.long
 def test_an_endpoint_that_dies_in_the_middle(cli: Cli, start_sim: Callable[..., Served], workers: str) -> None:
     endpoint = start_sim(replace(FAST, itl_ns=5_000_000))
     cli.prompts()
@@ -89,6 +90,7 @@ def test_one_endpoint_is_stopped_and_the_others_go_on(
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(500, "http_error"), (429, "rate_limited")])
+@pytest.mark.long
 def test_without_the_guard_a_run_without_one_ok_is_invalid(
     cli: Cli, start_scripted: Callable[..., Scripted], status: int, outcome: str
 ) -> None:

@@ -65,6 +65,7 @@ def test_steps_by_requests_have_no_warm_up(cli: Cli, endpoint: Served) -> None:
     assert len(set(nonces)) == 36
 
 
+@pytest.mark.long
 def test_whichever_ends_first(cli: Cli, start_sim: Callable[..., Served]) -> None:
     served = start_sim(replace(FAST, itl_ns=20_000_000))
     endpoints = [_endpoint(served)]
@@ -80,6 +81,7 @@ def test_whichever_ends_first(cli: Cli, start_sim: Callable[..., Served]) -> Non
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.long)])
+@pytest.mark.long
 def test_several_endpoints_side_by_side(
     cli: Cli, endpoint: Served, start_sim: Callable[..., Served], workers: str
 ) -> None:
@@ -145,6 +147,7 @@ def test_body_warm_cache_and_token_field_reach_the_endpoint(cli: Cli, start_scri
     assert cli.rows("SELECT DISTINCT nonce FROM samples") == [("",)]
 
 
+@pytest.mark.long
 def test_think_time_lowers_the_load(cli: Cli, endpoint: Served) -> None:
     """Requests of one slot are at least the think time apart."""
     load = _closed(concurrency=2, requests=8, think="60ms")

@@ -129,6 +129,7 @@ def test_the_document_its_report_again_and_the_list(cli: Cli, endpoint: Served) 
     assert (table.err, "\x1b" in table.out) == ("", False)
 
 
+@pytest.mark.long
 def test_text_is_the_default_and_the_latest_run_is_the_newest(cli: Cli, endpoint: Served) -> None:
     cli.prompts()
     flags = ["--url", endpoint.url, "--model", "m", "--requests", "6", "--prompts", "own.jsonl", "--max-tokens", "4"]
@@ -232,6 +233,7 @@ def test_prompts_of_ones_own_from_a_folder(cli: Cli, start_scripted: Callable[..
     assert set(cli.rows("SELECT DISTINCT prompt_id FROM samples")) == {("one",), ("two",)}
 
 
+@pytest.mark.long
 def test_a_report_to_a_closed_pipe_is_no_traceback(cli: Cli, endpoint: Served) -> None:
     cli.prompts()
     assert cli.run(*one_off(endpoint.url, 30, 4)).code == 0

@@ -51,6 +51,7 @@ def on_a_terminal(cli: Cli, *args: str) -> str:
     return said.decode()
 
 
+@pytest.mark.long
 def test_a_block_with_step_rates_and_outcomes_that_is_redrawn(cli: Cli, endpoint: Served) -> None:
     flags = ["--url", endpoint.url, "--model", "m", "--prompts", "own.jsonl", "--max-tokens", "40"]
     said = on_a_terminal(cli, "run", *flags, "--requests", "300", "--concurrency", "4")

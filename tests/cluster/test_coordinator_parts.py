@@ -91,6 +91,16 @@ LOSSES = """
 """
 
 
+MODES = """
+    job.modes = tuple(given)
+    job.prompts = [Prompt(id=f"p{n}", task="chat", language="en", messages=(), tokens=1, sha256="") for n in range(9)]
+    account = Account(job, sink, 0, Step(Poisson(50.0), duration_ns=10**9))
+    account.open(10**9)
+    account.close([], {}, None, 0, 9 * 10**9, {shard: [Orphaned(9 * 10**9, "w")] for shard in range(64)})
+    return [[sample.seq, sample.prompt_id, sample.output_mode] for sample in sink.kept]
+"""
+
+
 def does(script: str, given: object) -> Any:
     """What a script says, in a process of its own."""
     command = [sys.executable, "-c", PARTS.replace("SCRIPT", script.strip("\n")), json.dumps(given)]
@@ -129,3 +139,15 @@ def test_what_was_lost_is_put_down_to_whoever_had_it() -> None:
     assert len(first) > 20
     assert len(second) > 20
     assert (set(first), set(second)) == ({"a"}, {"b"})
+
+
+def test_what_is_lost_of_a_pair_has_its_prompt_and_each_mode_once() -> None:
+    """As the engine would have sent it: the prompt by the number of the pair, the modes in turns."""
+    lost = does(MODES, ["text", "tool"])
+    assert [seq for seq, _, _ in lost] == list(range(len(lost)))
+    pairs = [lost[at : at + 2] for at in range(0, len(lost) - 1, 2)]
+    assert len(pairs) > 10
+    assert all(first[1] == second[1] for first, second in pairs)
+    assert len({first[1] for first, _ in pairs}) > 3
+    modes = [(first[2], second[2]) for first, second in pairs]
+    assert modes == [("text", "tool") if number % 2 == 0 else ("tool", "text") for number in range(len(pairs))]

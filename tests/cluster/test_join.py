@@ -13,6 +13,7 @@ pytestmark = pytest.mark.timeout(110)
 LOCUST = str(Path(sys.executable).with_name("locust"))
 
 
+@pytest.mark.long
 def test_a_worker_joins_and_ends_with_the_run(cli: Cli, endpoint: Served) -> None:
     cli.prompts()
     port = free_port()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness import FAST, Cli, Served, closes, one_off
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(110)]
 
 DRIVER = (sys.executable, str(Path(__file__).with_name("lossy.py")))
 

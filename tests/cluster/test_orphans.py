@@ -6,7 +6,7 @@ import signal
 import pytest
 from harness import Cli, wait_until
 
-pytestmark = pytest.mark.timeout(110)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(110)]
 
 LIMIT_S = 6.0
 ENDED = "SELECT count(*) FROM samples WHERE outcome <> 'lost' HAVING count(*) >= 8"

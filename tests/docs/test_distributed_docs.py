@@ -23,6 +23,7 @@ SECRET = "correct horse battery staple"
 REQUESTS = 40
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(110),
     pytest.mark.skipif(shutil.which("sh") is None, reason="there is no shell"),
 ]

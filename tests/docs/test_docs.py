@@ -377,6 +377,7 @@ def shape(report: str) -> list[str]:
     return [line for line in lines if line and not line.startswith(("n/a ≥N", "thin:"))]
 
 
+@pytest.mark.long
 def test_the_readme_shows_what_the_demo_prints(tmp_path: Path, environment: dict[str, str]) -> None:
     (demo,) = [block.text for block in blocks(ROOT / "README.md") if block.marker == "demo"]
     assert max(map(len, demo.splitlines())) <= 80

@@ -8,7 +8,12 @@ from servers import Certificate
 from latbench.engine.transport import PlainTransport, StampedTransport
 
 
-@pytest.fixture(params=[StampedTransport, PlainTransport], ids=["stamped", "plain"])
+@pytest.fixture(
+    params=[
+        pytest.param(StampedTransport, id="stamped"),
+        pytest.param(PlainTransport, id="plain", marks=pytest.mark.long),  # the fall-back
+    ]
+)
 def make(request: pytest.FixtureRequest) -> type[StampedTransport] | type[PlainTransport]:
     """Either transport: the outcome must not depend on it."""
     found: type[StampedTransport] | type[PlainTransport] = request.param

@@ -53,7 +53,7 @@ from latbench.model.frames import (
 )
 from latbench.model.lifeline import clock_id
 from latbench.model.load import Constant, Step
-from latbench.model.sample import Sample
+from latbench.model.sample import Attempt, Sample
 from latbench.model.spool import read_spool
 
 SECRET = "sk-live-0123456789abcdef"
@@ -232,6 +232,16 @@ def test_what_begins_as_a_secret_does_is_put_out(said: str, shown: str) -> None:
     sample = Sample("e", 0, 0, "p", "measure", "ok", error_message=said, text=said or None)
     hide(sample, [SECRET, OTHER_SECRET])
     assert (sample.error_message, sample.text) == (shown, shown or None)
+
+
+def test_the_attempts_before_the_last_are_cleaned_too() -> None:
+    plain = Attempt(0, 1, 2, "rate_limited", error_code="too_many", request_id="r-1")
+    echoed = Attempt(1, 3, 4, "overloaded", 503, error_code=f"no {SECRET}", request_id=f"{OTHER_SECRET}-7")
+    bare = Attempt(0, 5, 6, "overloaded")
+    sample = Sample("e", 0, 0, "p", "measure", "ok", tries=[plain, echoed, bare])
+    hide(sample, [SECRET, OTHER_SECRET])
+    cleaned = Attempt(1, 3, 4, "overloaded", 503, error_code="no [secret]", request_id="[secret]-7")
+    assert sample.tries == [plain, cleaned, bare]
 
 
 def test_what_is_short_is_no_secret() -> None:

@@ -21,6 +21,8 @@ from latbench.providers.registry import APIS, DIALECTS
 from latbench.wire.eventstream import EventStreamFramer
 from latbench.wire.ndjson import NdjsonFramer
 
+pytestmark = pytest.mark.long
+
 STREAMS = Path(__file__).parent.parent / "streams"
 KEY = {"HOSTILE_KEY": "k-123456"}
 GZIPPED = CHUNKED.replace(b"Transfer", b"Content-Encoding: gzip\r\nTransfer")

@@ -117,6 +117,7 @@ def test_it_waits_for_seconds_of_a_retry_after() -> None:
     run(scenario())
 
 
+@pytest.mark.long
 def test_without_a_hint_the_wait_doubles() -> None:
     async def scenario() -> None:
         script = Refusing(None, None)

@@ -253,6 +253,7 @@ BROKEN_HOOKS = [lose_stamps, stamp_too_early, lose_data, repeat_data, no_hook]
 
 
 @pytest.mark.parametrize("hook", BROKEN_HOOKS)
+@pytest.mark.long
 def test_a_broken_hook_is_noticed(hook: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StampedHandler, "data_received", hook)
     assert run(self_test())

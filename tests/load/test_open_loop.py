@@ -156,6 +156,7 @@ def test_endpoints_alternate_in_a_closed_loop(cli: Cli, start_oracle: Callable[.
 # --- flags and limits -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_rate_is_a_flag(cli: Cli, endpoint: Served) -> None:
     cli.prompts()
     words = ("run", "--url", endpoint.url, "--model", "m", "--prompts", "own.jsonl", "--max-tokens", "8", "--json")

@@ -9,6 +9,8 @@ from nginx_kit import Nginx, passing
 
 from latbench.sim.options import Options
 
+pytestmark = pytest.mark.long
+
 BY_RATE = "    limit_req_zone $server_port zone=all:1m rate={rate};"
 BY_CONNECTIONS = "    limit_conn_zone $server_port zone=all:1m;"
 LONGER = replace(FAST, ttft_ns=200_000_000)

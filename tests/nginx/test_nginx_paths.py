@@ -10,6 +10,8 @@ from nginx_kit import Nginx, passing
 
 from latbench.providers.registry import APIS
 
+pytestmark = pytest.mark.long
+
 REQUESTS = 2
 
 # API -> the endpoint's own part of its base URL, and what is posted to below it.

@@ -7,6 +7,8 @@ import pytest
 from harness import FAST, Cli, Served, closes, free_port, one_off
 from nginx_kit import Nginx, passing
 
+pytestmark = pytest.mark.long
+
 
 def test_connections_that_the_server_ends_are_opened_again(
     cli: Cli, start_sim: Callable[..., Served], start_nginx: Callable[..., Nginx]

@@ -62,6 +62,7 @@ def _run(
         for at, (o, e) in enumerate(LEGAL)
     ],
 )
+@pytest.mark.long
 def test_legal_oddities_of_the_stream(
     cli: Cli, start_oracle: Callable[..., Served], options: list[str], expected: dict[str, Any]
 ) -> None:

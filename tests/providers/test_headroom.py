@@ -62,6 +62,18 @@ def three(name: str, *values: str) -> dict[str, str]:
             three("x-ratelimit-{}-requests", "14400", "14370", "2m59.56s"),
             {"requests_day": Headroom(14_400, 14_370, 179_560_000_000)},
         ),
+        (  # a window that ends at once
+            three("x-ratelimit-{}-requests", "500", "499", "55s"),
+            {"requests": Headroom(500, 499, 55 * S)},
+        ),
+        (
+            DATE | three("anthropic-ratelimit-requests-{}", "4000", "3999", "2025-08-21T12:42:01Z"),
+            {"requests": Headroom(4000, 3999, 121 * S)},
+        ),
+        (three("x-ratelimit-{}-requests", "500", "500", "1h1s"), {"requests_day": Headroom(500, 500, 3601 * S)}),
+        (three("x-ratelimit-{}-requests", "60", "60", "121s"), {"requests": Headroom(60, 60, 121 * S)}),
+        ({"x-ratelimit-reset-requests": "121s"}, {"requests": Headroom(None, None, 121 * S)}),
+        (three("x-ratelimit-{}-requests-minute", "500", "499", "150s"), {"requests": Headroom(500, 499, 150 * S)}),
         (three("x-ratelimit-{}-requests", "14400", "14400", "0s"), {"requests": Headroom(14_400, 14_400, 0)}),
         (
             three("x-ratelimit-{}-requests-day", "14400", "14399", "33011.382867")

@@ -108,7 +108,8 @@ def test_a_gap_with_a_schema_is_said_in_words(mode: str) -> None:
 
 def test_what_build_sets_is_its_own() -> None:
     chat, gap = body(Ask(MESSAGES, 1)), body(Ask(MESSAGES, 1, fill=Fill("a", "b")))
-    assert (chat.keys() | gap.keys()) - {"options"} == DIALECT.own
+    assert (chat.keys() | gap.keys()) - {"options"} | {"options.num_predict"} == DIALECT.own
+    assert ("options", "num_predict") in DIALECT.own_in(chat)
 
 
 def test_the_key_goes_into_one_header() -> None:

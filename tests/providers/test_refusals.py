@@ -356,6 +356,11 @@ def test_openrouter_keeps_its_upstreams_words_and_its_reset() -> None:
     assert (credits.outcome, credits.wait_ns) == ("quota_exhausted", 3 * S)
 
 
+def test_a_limit_per_month_is_not_waited_for() -> None:
+    trial = {"message": "You are using a Trial key, which is limited to 1000 API calls / month."}
+    assert refused(429, trial).kind == "daily"
+
+
 def test_cohere_waits_until_its_reset() -> None:
     trial = {"message": "You are using a Trial key, which is limited to 20 API calls / minute."}
     refusal = refused(429, trial, {**DATE, "x-ratelimit-reset": "1792567705", "x-trial-endpoint-call-limit": "20"})

@@ -27,6 +27,7 @@ def test_json_is_the_summary_and_the_same_bytes_each_time(one_step: dict[str, An
     assert json.loads(first.getvalue()) == one_step
     assert first.getvalue() == second.getvalue()
     assert first.getvalue().isascii()
+    assert first.getvalue().count("\n") == 1, "indentation would be most of the file"
     assert "\x1b" not in first.getvalue()
 
 

@@ -96,6 +96,23 @@ def test_keys(verdict: str, words: str) -> None:
     assert "keys" not in dict(limits.lines(HIT | {"keys": None}))
 
 
+def test_a_ceiling_of_several_keys_is_not_taken_for_that_of_one() -> None:
+    def line(together: int | None) -> str:
+        return dict(limits.lines(HIT | {"ceiling": {"requests": MEASURED | {"keys_together": together}}}))[
+            "ceiling, requests"
+        ]
+
+    assert "a bucket with a burst of 20.5, 3 keys together" in line(3)
+    assert "together" not in line(None)
+    unmeasured = {"rate_per_min": None, "accepted_per_min": None, "why": "w", "keys_together": 3}
+    found = dict(limits.lines(HIT | {"ceiling": {"requests": unmeasured}}))["ceiling, requests"]
+    assert found.startswith("not measured for 3 keys together: w")
+
+
+def test_a_step_that_no_limiter_was_fitted_to_has_what_was_promised() -> None:
+    assert dict(limits.lines(HIT | {"ceiling": None, "keys": None}))["ceiling, requests"] == "promised 600"
+
+
 def test_a_demand_is_answered_even_without_a_hit() -> None:
     needs = [
         {"kind": kind, "verdict": verdict}
@@ -125,13 +142,22 @@ FEWER = {"n": 100, "share": 0.61, "ci95": [0.512, 0.7]}
 )
 def test_what_structure_costs(e2e: dict[str, Any], words: str) -> None:
     overhead = {"ttft": against(1.05, 1.03, 1.07), "tpot": against(None, n=3), "e2e": e2e}
+    overhead["output_tokens"] = against(1.09, 0.9, 1.3)
     found = {"baseline": "text", "arms": {"text": {"valid": None}, "tool": {"valid": SHARE}}}
     (line,) = modes.verdicts(found | {"overhead": {"tool": overhead}})
     assert line == f"{words} (TTFT 5 % (3 to 7 %)); valid 98.0 % (93 to 100 %)"
 
 
+@pytest.mark.parametrize(("ratio", "words"), [(0.76, "24 % shorter"), (2.5, "150 % longer"), (0.91, ""), (None, "")])
+def test_answers_of_another_length_are_named(ratio: float | None, words: str) -> None:
+    overhead = {name: against(1.5, 1.4, 1.6) for name in ("ttft", "tpot", "e2e")} | {"output_tokens": against(ratio)}
+    arms = {"text": {"valid": None}, "tool": {"valid": None}}
+    (line,) = modes.verdicts({"baseline": "text", "arms": arms, "overhead": {"tool": overhead}})
+    assert line.endswith(f"60 %)); answers are {words}" if words else "TPOT 50 % (40 to 60 %))")
+
+
 def test_what_it_buys_is_held_against_asking_in_words() -> None:
-    nothing = dict.fromkeys(("ttft", "tpot", "e2e"), against(None, n=0))
+    nothing = dict.fromkeys(("ttft", "tpot", "e2e", "output_tokens"), against(None, n=0))
     arms = {"text": {"valid": None}, "prompted": {"valid": FEWER}, "tool": {"valid": SHARE}}
     overhead = {"prompted": nothing, "tool": nothing}
     prompted, tool = modes.verdicts({"baseline": "text", "arms": arms, "overhead": overhead})
@@ -150,10 +176,10 @@ def said(summary: dict[str, Any], **changed: object) -> dict[str, str]:
 
 
 def test_one_mode_says_what_share_was_valid_and_as_expected(conversations: dict[str, Any]) -> None:
-    assert not {"valid", "completed", "output modes"} & set(said(conversations))
-    found = said(conversations, valid=SHARE, completed=61)
+    assert not {"valid", "expected", "output modes"} & set(said(conversations, completed=61))
+    found = said(conversations, valid=SHARE, completed=61, expected=32, met=3)
     assert found["valid"] == "98.0 % (93 to 100 %) of 100 answers satisfy the schema"
-    assert found["completed"] == "61 of 90 ok answers are as expected"
+    assert found["expected"] == "3 of 32 answers with an expectation met it"
     every = said(conversations, valid={"n": 4, "share": 1.0, "ci95": [0.51, 1.0]})["valid"]
     assert every.startswith("100 % (51 to 100 %) of 4")
 
@@ -164,9 +190,9 @@ def test_with_several_steps_modes_are_held_against_one_another_in_each(
     spoiled = json.loads(json.dumps(three_steps))
     for step in spoiled["steps"]:
         step["endpoints"]["acme-large"]["modes"] = compared["endpoints"]["acme-large"]["modes"]
-    found = said(spoiled, valid=SHARE, completed=1)
+    found = said(spoiled, valid=SHARE, expected=2, met=1)
     assert {f"output modes in step {index}" for index in range(3)} <= set(found)
-    assert not {"valid", "completed", "output modes"} & set(found), "all modes taken together say nothing"
+    assert not {"valid", "expected", "output modes"} & set(found), "all modes taken together say nothing"
 
 
 def test_limits_of_a_provider_are_said_once(one_step: dict[str, Any], limited: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """Answers read once: counted, held against a schema and against what the prompt expects, then forgotten."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,61 @@ SPACE = st.text(" \t\r\n", max_size=3)
 )
 def test_one_json_value_in_one_fence_at_most(text: str, fits: bool) -> None:
     assert schema_check(DEFAULT_SCHEMA)(text) is fits
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```",
+        "``````",
+        "```json",
+        "```json\n```",
+        "```json {}\n{}\n```",
+        "```json5\n{}\n```",
+        "```jsön\n{}\n```",
+        "```\n{}",
+        "```\n{}```",
+        "{}\n```",
+        "`\n{}\n```",
+        "````\n{}\n````",
+    ],
+)
+def test_what_is_no_fence(text: str) -> None:
+    assert schema_check({"type": "object"})(text) is False
+
+
+# A pattern that forgives white space takes days for some of these: they run in a process that can be killed.
+ENDLESS = """
+import sys
+from latbench.scenario.grading import schema_check
+satisfies = schema_check({"type": "object"})
+size = int(sys.argv[1])
+texts = ["```json\\n" + "\\n" * size, "\\n" * size, "```json\\n{" + "\\n" * size + "x```", "```" + " " * size + "x"]
+print([satisfies(text) for text in texts])
+"""
+
+
+@pytest.mark.parametrize("size", [200_000, 1_000_000])
+def test_white_space_without_end_is_read_in_no_time(size: int) -> None:
+    """Both below and above what is graded at all."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDLESS, str(size)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split("\n")[0] == str([False] * 4)
+
+
+@pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False)])
+@pytest.mark.parametrize("char", ["a", "ä"])
+def test_what_is_longer_than_256_kb_satisfies_nothing(char: str, more: int, fits: bool) -> None:
+    around = len('{"a":""}')
+    count = (256 * 1024 - around) // len(char.encode())
+    assert schema_check({"type": "object"})(f'{{"a":"{char * (count + more)}"}}') is fits
+
+
+@pytest.mark.parametrize("step", [0.1, 1e-300, 1e300, 3])
+def test_a_huge_integer_has_no_quotient_with_a_fraction(step: float) -> None:
+    satisfies = schema_check({"type": "object", "properties": {"n": {"multipleOf": step}}})
+    assert satisfies(f'{{"n": 1{"0" * 400}}}') is False
 
 
 @given(JSON, SPACE, SPACE, st.booleans())

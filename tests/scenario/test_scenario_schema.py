@@ -109,6 +109,43 @@ def test_the_body_holds_nothing_of_ours(key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("api", "body", "key", "instead"),
+    [
+        ("gemini", {"generationConfig": {"maxOutputTokens": 65536}}, "generationConfig.maxOutputTokens", "use output."),
+        ("gemini", {"generationConfig": {"candidateCount": 8}}, "generationConfig.candidateCount", "a request asks"),
+        ("gemini", {"generation_config": {"max_output_tokens": 9}}, "generation_config", "use generationConfig"),
+        ("gemini", {"generationConfig": None}, "generationConfig", "give a mapping"),
+        ("bedrock", {"inferenceConfig": {"maxTokens": 65536}}, "inferenceConfig.maxTokens", "use output.max_tokens"),
+        ("bedrock", {"inferenceConfig": []}, "inferenceConfig", "give a mapping"),
+        ("ollama", {"options": {"num_predict": -1}}, "options.num_predict", "use output.max_tokens"),
+        ("openai-chat", {"n": 8}, "n", "a request asks for one answer"),
+        ("openai-completions", {"best_of": 8}, "best_of", "a request asks for one answer"),
+        ("openai-chat", {"n_predict": -1}, "n_predict", "use output.max_tokens"),
+        ("azure-openai", {"n": 8}, "n", "a request asks for one answer"),
+        ("mistral", {"n": 8}, "n", "a request asks for one answer"),
+    ],
+)
+def test_the_body_asks_for_no_more_than_the_budget_counts(
+    api: str, body: dict[str, object], key: str, instead: str
+) -> None:
+    found = problems(endpoint(api=api, body=body))
+    assert list(found) == [f"endpoints[0].body.{key}"]
+    assert found[f"endpoints[0].body.{key}"].startswith(f"latbench sets this field; {instead}")
+
+
+@pytest.mark.parametrize(
+    ("api", "body"),
+    [
+        ("gemini", {"generationConfig": {"temperature": 0}}),
+        ("bedrock", {"inferenceConfig": {"topP": 1}}),
+        ("ollama", {"options": {"seed": 1}, "num_predict": 1}),
+    ],
+)
+def test_the_body_may_stand_beside_ours(api: str, body: dict[str, object]) -> None:
+    assert Scenario.model_validate(endpoint(api=api, body=body)).endpoints[0].body == body
+
+
+@pytest.mark.parametrize(
     ("data", "key", "message"),
     [
         (scenario(zzz={}), "zzz", "unknown key; there are: name, "),

@@ -91,6 +91,7 @@ def test_text(cli: Cli, start_sim: StartSim, stream: bool) -> None:
 
 @pytest.mark.parametrize("mode", ["json_schema", "tool"])
 @pytest.mark.parametrize("stream", [True, pytest.param(False, marks=pytest.mark.long)], ids=["streamed", "plain"])
+@pytest.mark.long
 def test_modes(cli: Cli, start_sim: StartSim, mode: str, stream: bool) -> None:
     served = start_sim(replace(FAST, api_key_env="SIM_TEST_KEY"), env=KEY)
     apis = [api for api in APIS if mode in DIALECTS[api].modes]
@@ -103,6 +104,7 @@ def test_modes(cli: Cli, start_sim: StartSim, mode: str, stream: bool) -> None:
     assert cli.rows("SELECT DISTINCT valid FROM samples") == [(1,)]
 
 
+@pytest.mark.long
 def test_gaps(cli: Cli, start_sim: StartSim) -> None:
     served = start_sim(replace(FAST, api_key_env="SIM_TEST_KEY"), env=KEY)
     gap = {"id": "gap", "task": "completion", "language": "python", "prefix": "def add(a, b):\n", "suffix": "\n# end"}
@@ -111,6 +113,7 @@ def test_gaps(cli: Cli, start_sim: StartSim) -> None:
     _same_counts(cli, served)
 
 
+@pytest.mark.long
 def test_limits_are_understood(cli: Cli, start_sim: StartSim) -> None:
     """What each API answers over its limit is read as that, with the wait where it tells one."""
     served = start_sim(replace(FAST, rpm=1, api_key_env="SIM_TEST_KEY"), env=KEY)
@@ -155,6 +158,7 @@ def test_streams_that_break_are_understood(cli: Cli, start_sim: StartSim, fault:
     assert {(api, found) for api, found in rows if found != outcome} == set()
 
 
+@pytest.mark.long
 def test_the_wrong_key_is_understood(cli: Cli, start_sim: StartSim) -> None:
     served = start_sim(replace(FAST, api_key_env="SIM_TEST_KEY"), env=KEY)
     cli.scenario(endpoints=_endpoints(served, APIS), load=_closed(2))
