@@ -17,6 +17,7 @@ from latbench.model.request import Ask, Endpoint, Fill, Message
 from latbench.providers.base import Dialect, Framer
 from latbench.providers.gemini import GeminiFramer
 from latbench.providers.registry import DIALECTS
+from latbench.simulated import BASE_PATHS
 from latbench.wire.eventstream import EventStreamFramer
 from latbench.wire.ndjson import NdjsonFramer
 from latbench.wire.sse import SseFramer
@@ -256,6 +257,13 @@ def providers_page() -> str:
             ("api", "`base_url`", "path", "key goes into", "usual variable"),
             [_place(dialect) for dialect in DIALECTS.values()],
         ),
+        "",
+        "`latbench sim` has all of them, too: at its address "
+        + ", ".join(f"with `{path}` behind it for `{api}`" for api, path in BASE_PATHS.items() if path)
+        + ", without anything behind it for "
+        + ", ".join(f"`{api}`" for api, path in BASE_PATHS.items() if not path)
+        + ", with `/v1` for the others. `base_url: sim` finds them by itself. There, too, `bedrock` without an "
+        "`api_key_env` signs its requests; a variable with any value will do.",
         "",
         "Output modes are those that the API enforces; `text` and `prompted` work with every API "
         "([scenario.md](scenario.md#output-modes)). A prompt with a gap is asked for in words where gaps are not "

@@ -15,6 +15,7 @@ from latbench.model.sample import Headroom, Sample
 
 _NAN = float("nan")
 _NO_NEXT = -1
+_MOST_KEYS = 127  # what a column of bytes holds; keys further back are counted with that one
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ class Tries:
             self.asked_ns.append(_NAN if one.wait_ns is None else one.wait_ns)
             self.waited_ns.append(_NAN if next_ns is None else next_ns - one.done_ns)
             self.next_outcome.append(outcomes[outcome])
-            self.key.append(one.key_index)
+            self.key.append(min(one.key_index, _MOST_KEYS))
 
     def tried(self, rows: np.ndarray) -> np.ndarray:
         """Whether each of some samples had an attempt before its last."""

@@ -7,6 +7,7 @@ and a slice merges those of its groups. In sessions there is one more for each t
 modes for each of them.
 """
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -28,9 +29,13 @@ UNKNOWN_GROUP = 0
 TOKENS = ("input", "output", "reasoning", "cached", "reference")
 
 Error = tuple[str, int | None, str]
-"""Outcome, HTTP status and what the endpoint or the connection said: hostile text, cut at `MESSAGE_CHARS`."""
+"""Outcome, HTTP status and what the endpoint or the connection said: hostile text, cut at `MESSAGE_CHARS`.
+
+Messages that differ only in numbers are one failure, shown by the first of an endpoint's.
+"""
 
 MESSAGE_CHARS = 160
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 MAX_ERRORS = 1000
 _MOST_KEYS = 127
 _NAN = float("nan")
@@ -223,6 +228,7 @@ class _Builder:
         self._kinds, self._models, self._sources, self._modes = Names(), Names(), Names(), Names()
         self._tries, self._reported = Tries(), Reported()
         self._errors: dict[tuple[int, int], Counter[Error]] = {}
+        self._first_said: dict[tuple[int, Error], Error] = {}
         # Bound once: looking these up anew would take a third of the time of a large run.
         self._append = {name: column.append for name, column in self._columns.items()}
         self._add_token = [(column.append, f"{name}_tokens") for name, column in self._tokens.items()]
@@ -285,9 +291,12 @@ class _Builder:
     def _add_error(self, sample: Sample, endpoint: int) -> None:
         if sample.outcome in _OURS and not sample.error_message:
             return
-        said = (sample.outcome, sample.status, (sample.error_message or "")[:MESSAGE_CHARS])
+        message = sample.error_message or ""
+        alike = (sample.outcome, sample.status, without_numbers(message))
+        said = self._first_said.get((endpoint, alike), (*alike[:2], message[:MESSAGE_CHARS]))
         errors = self._errors.setdefault((endpoint, sample.step), Counter())
         if said in errors or len(errors) < MAX_ERRORS:  # a server may invent a new message for each answer
+            self._first_said[endpoint, alike] = said
             errors[said] += 1
 
     def finish(self) -> Columns:
@@ -338,6 +347,11 @@ def _lateness(sample: Sample) -> float:
     if sample.tries:
         return sample.tries[0].sent_ns - sample.due_ns
     return _NAN if sample.sent_ns is None or sample.reconnects else sample.sent_ns - sample.due_ns
+
+
+def without_numbers(message: str) -> str:
+    """What messages have in common that differ in their numbers only: `try again in 77ms` is one failure."""
+    return _NUMBER.sub("N", message[: 4 * MESSAGE_CHARS])[:MESSAGE_CHARS]
 
 
 def _truth(value: bool | None) -> int:

@@ -5,9 +5,10 @@ the others nothing is guessed. `known` says for how many of the `ok` requests th
 counts all that may have been billed without our knowing for how much, most of them answers that broke off before
 their usage came. Where either speaks, the true cost is higher. Attempts that were refused are billed by nobody.
 
-The whole cost, failures included, is also held against what it bought: 1,000 good requests (`ok` and within the SLO),
-and a completed task: `ok`, and where the prompt or the output mode expects something, as expected. Cached tokens are
-part of the input, and cost what they cost where that price is known.
+The whole cost, failures included, is also held against what it bought: a request that was `ok`, 1,000 good requests
+(`ok` and within the SLO), and a completed task: `ok`, and where the prompt or the output mode expects something, as
+expected. Only those are counted whose tokens are known: the others' cost is not in it. Cached tokens are part of the
+input, and cost what they cost where that price is known.
 """
 
 from collections.abc import Mapping
@@ -42,9 +43,9 @@ _BILLABLE = [
 
 
 def cost(
-    cols: Columns, measured: np.ndarray, price: Mapping[str, float] | None, good: int | None = None
+    cols: Columns, measured: np.ndarray, price: Mapping[str, float] | None, good: np.ndarray | None = None
 ) -> dict[str, Any] | None:
-    """US dollars for rows of the measured phase, `good` of which are good (None: there is no SLO).
+    """US dollars for rows of the measured phase. `good` says of every row whether it is (None: there is no SLO).
 
     None without a price; figures are null where no tokens are known, and where there is nothing to divide by.
     """
@@ -59,13 +60,13 @@ def cost(
     read, written = read[known], written[known]
     dollars = (read - cached) * price["input"] + cached * price.get("cached_input", price["input"])
     usd = float((dollars + written * price["output"]).sum()) / _PRICE_TOKENS if known.any() else None
-    answered = int(ok.sum())
+    answered, paid = int(ok.sum()), measured[known]
     return {
         "usd": usd,
-        "usd_per_ok_request": _each(usd, answered),
+        "usd_per_ok_request": _each(usd, int((ok & known).sum())),
         "usd_per_1k_tokens": _each(usd, float((read + written).sum()), _K),
-        "usd_per_1k_good": None if good is None else _each(usd, good, _K),
-        "usd_per_completed_task": _each(usd, completed(cols, measured)),
+        "usd_per_1k_good": None if good is None else _each(usd, int(good[paid].sum()), _K),
+        "usd_per_completed_task": _each(usd, completed(cols, paid)),
         "known": int((ok & known).sum()) / answered if answered else None,
         "unbilled_unknown": int((billable & ~known).sum()),
     }

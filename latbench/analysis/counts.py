@@ -14,7 +14,10 @@ SHOWN_ERRORS = 3
 
 
 def counted(cols: Columns, measured: np.ndarray) -> dict[str, Any]:
-    """What is counted over rows of the measured phase."""
+    """What is counted over rows of the measured phase.
+
+    `expected` are the `ok` answers to prompts with an `expect` that could be scored, `met` those of them that met it.
+    """
     ok = measured[cols.outcome[measured] == OK]
     found = outcomes(cols, measured)
     sent = len(measured) - found[Outcome.DROPPED]
@@ -28,6 +31,8 @@ def counted(cols: Columns, measured: np.ndarray) -> dict[str, Any]:
         "rate_limits": hits(cols.attempts(cols.refused(measured))),
         "tokens": _tokens(cols, ok),
         "completed": completed(cols, measured),
+        "expected": int(np.count_nonzero(cols.met[ok] >= 0)),
+        "met": int(np.count_nonzero(cols.met[ok] > 0)),
     }
 
 

@@ -22,6 +22,8 @@ from latbench.analysis.words import OK
 from latbench.model.request import TEXT
 
 METRICS = ("ttft", "tpot", "e2e")
+LENGTH = "output_tokens"
+"""How long the answers of two modes are is held against one another, too: longer ones take longer."""
 LEAST = 8
 """How many pairs a ratio needs, and how many prompts are enough to be the unit of its interval."""
 
@@ -49,7 +51,7 @@ def validity(cols: Columns, measured: np.ndarray) -> dict[str, Any] | None:
 
 
 def overhead(cols: Columns, measured: np.ndarray, modes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What each other mode takes of `METRICS`, as a multiple of the baseline, over rows of one endpoint and step."""
+    """`METRICS` and `LENGTH` of each other mode as multiples of the baseline's, over rows of one endpoint and step."""
     ok = measured[cols.outcome[measured] == OK]
     rows = {mode: ok[cols.mode[ok] == cols.modes.numbers.get(mode, -1)] for mode in modes}
     pairs = {mode: cols.seq[rows[mode]] // len(modes) for mode in modes}
@@ -59,11 +61,18 @@ def overhead(cols: Columns, measured: np.ndarray, modes: Sequence[str]) -> dict[
         if mode != base:
             _, in_base, in_mode = np.intersect1d(pairs[base], pairs[mode], return_indices=True)
             before, after = rows[base][in_base], rows[mode][in_mode]
+            columns = {name: cols.metrics[name] for name in METRICS} | {LENGTH: cols.tokens["output"]}
             found[mode] = {
-                name: ratio(cols.metrics[name][before], cols.metrics[name][after], cols.prompt[before])
-                for name in METRICS
+                name: ratio(values[before], values[after], cols.prompt[before]) for name, values in columns.items()
             }
     return found
+
+
+def length(cols: Columns, measured: np.ndarray) -> dict[str, Any]:
+    """The median of the output tokens of `ok` answers, of those `n` whose tokens are known; null for none."""
+    known = cols.tokens["output"][measured[cols.outcome[measured] == OK]]
+    known = np.sort(known[np.isfinite(known)])
+    return {"n": len(known), "p50": stats.percentile(known, 500)}
 
 
 def ratio(before: np.ndarray, after: np.ndarray, prompt: np.ndarray) -> dict[str, Any]:

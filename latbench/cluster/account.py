@@ -19,6 +19,7 @@ from latbench.model.sample import Outcome, Sample
 from latbench.model.slices import Slices
 from latbench.plan.arrivals import arrivals, sequence
 from latbench.plan.draw import Drawer
+from latbench.plan.modes import arm
 from latbench.plan.partition import SHARDS
 
 
@@ -184,21 +185,24 @@ class Account:
         assert self._offsets is not None
         own_ns = int(self._offsets[number])
         due_ns = self._start_ns + self._slices.wall_at(own_ns, self._names.index(name))
+        seq = number * sequence(self._load)
+        pair, mode = arm(seq, self._job.modes)  # as the engine does: all of a pair have the same prompt
         return Sample(
             endpoint=name,
             step=self._index,
-            seq=number * sequence(self._load),
-            prompt_id=self._prompt(number),
+            seq=seq,
+            prompt_id=self._prompt(number, pair),
             phase="warmup" if own_ns < self._load.warmup_ns else "measure",
             outcome=Outcome.LOST,
             worker=lost_with(owners, due_ns),
             due_ns=due_ns,
+            output_mode=mode,
         )
 
-    def _prompt(self, number: int) -> str:
+    def _prompt(self, number: int, pair: int) -> str:
         shape = self._load.shape
         if isinstance(shape, Trace):
             named = int(np.frombuffer(shape.prompt, dtype="<i4")[number])
             if named >= 0:
                 return shape.prompt_ids[named]
-        return self._job.prompts[self._drawer.draw(number * sequence(self._load))].id
+        return self._job.prompts[self._drawer.draw(pair)].id

@@ -6,6 +6,7 @@ sends a key back, as some do in their error messages, has it taken out of its ow
 
 from itertools import chain
 
+from msgspec.structs import replace
 from yarl import URL
 
 from latbench.engine.transport import Target
@@ -15,6 +16,7 @@ from latbench.model.sample import Sample
 from latbench.providers.registry import DIALECTS
 
 _SAID_BY_ENDPOINTS = ("error_message", "error_code", "request_id", "model", "fingerprint", "finish_reason", "text")
+_SAID_OF_TRIES = ("error_code", "request_id")
 _SHORTEST_SECRET = 4  # what is shorter stands in ordinary words
 _TELLING_CHARS = 8  # by which the beginning of a secret is known
 _HIDDEN = "[secret]"
@@ -63,16 +65,27 @@ def secrets_of(endpoints: list[Endpoint], environ: dict[str, str]) -> list[str]:
 
 def hide(sample: Sample, secrets: list[str]) -> None:
     """Take secrets out of what an endpoint has said: some send the key back in their error message."""
-    for name in _SAID_BY_ENDPOINTS if secrets else ():
-        said = getattr(sample, name)
-        for secret in secrets if said else ():
-            said = _without(said, secret)
-            setattr(sample, name, said)
+    if not secrets:
+        return
+    for name in _SAID_BY_ENDPOINTS:
+        if said := getattr(sample, name):
+            setattr(sample, name, _without_any(said, secrets))
+    for place, one in enumerate(sample.tries):
+        said_of_it = {name: said for name in _SAID_OF_TRIES if (said := getattr(one, name))}
+        cleaned = {name: _without_any(said, secrets) for name, said in said_of_it.items()}
+        if cleaned != said_of_it:
+            sample.tries[place] = replace(one, **cleaned)
 
 
 def _is_signed(endpoint: Endpoint) -> bool:
     """Whether its requests are signed: where its API has that, and no key is named instead."""
     return DIALECTS[endpoint.api].signer is not None and not endpoint.api_key_env
+
+
+def _without_any(said: str, secrets: list[str]) -> str:
+    for secret in secrets:
+        said = _without(said, secret)
+    return said
 
 
 def _without(said: str, secret: str) -> str:

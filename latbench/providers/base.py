@@ -24,6 +24,10 @@ SCHEMA_NAME = "answer"
 SCHEMA_PURPOSE = "Give the answer."
 """What that tool says of itself."""
 
+PAST_BUDGET = frozenset({"n", "best_of", "n_predict"})
+"""Fields with which a request to a server of OpenAI's older APIs asks for more than a budget counts: several answers
+at once, or llama.cpp's own limit, which beats `max_tokens` there."""
+
 
 class Framer(Protocol):
     """Cuts the bytes of a streamed body into the payloads of its events, at any split of the bytes."""
@@ -52,9 +56,10 @@ class Dialect:
     `decode(payload, at_ns, answer)` takes one event, `decode_plain(body, at_ns, answer)` a whole answer that was not
     streamed. `refusal(status, headers, body)` classifies any status but 200, `headers` having lower-case names.
 
-    `own` are the fields of a body that `build` sets and a scenario may not; `modes` the output modes that the API
-    enforces, `fills` whether it fills gaps (`Ask.fill`). `signer(endpoint, environ)` makes what signs each request,
-    for an API that wants that and an endpoint that names no key; it raises UserError where it cannot.
+    `own` are the fields of a body that a scenario may not set, because `build` sets them or because they ask for more
+    than a budget counts; a field inside another has a dotted name. `modes` are the output modes that the API enforces,
+    `fills` whether it fills gaps (`Ask.fill`). `signer(endpoint, environ)` makes what signs each request, for an API
+    that wants that and an endpoint that names no key; it raises UserError where it cannot.
     """
 
     api: str
@@ -68,6 +73,26 @@ class Dialect:
     modes: frozenset[str] = frozenset()
     fills: bool = False
     signer: Callable[[Endpoint, Mapping[str, str]], Signer] | None = None
+
+    def own_in(self, body: Mapping[str, Any]) -> list[tuple[str, ...]]:
+        """The fields of `body` that a scenario may not set, as paths, sorted.
+
+        What is no mapping where a field of `own` would be inside it counts as well: it would take the place of ours.
+        """
+        found = {_path_in(body, tuple(name.split("."))) for name in self.own}
+        return sorted(path for path in found if path)
+
+
+def _path_in(body: Mapping[str, Any], path: tuple[str, ...]) -> tuple[str, ...]:
+    """As much of `path` as `body` sets; nothing where it leaves the field alone."""
+    inner: Any = body
+    for depth, name in enumerate(path):
+        if not isinstance(inner, Mapping):
+            return path[:depth]
+        if name not in inner:
+            return ()
+        inner = inner[name]
+    return path
 
 
 def json_post(

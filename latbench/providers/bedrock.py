@@ -267,7 +267,7 @@ DIALECT = Dialect(
     decode=decode,
     decode_plain=decode_plain,
     refusal=refusal,
-    own=frozenset({"messages", "system"}),
+    own=frozenset({"messages", "system", "inferenceConfig.maxTokens"}),
     modes=frozenset({"json_schema", "tool"}),
     signer=signer,
 )

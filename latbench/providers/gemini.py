@@ -33,6 +33,20 @@ from latbench.wire.sse import SseFramer
 _EXPECTED = "a Gemini response"
 _MAX_EVENT_BYTES = 16 * 2**20
 
+# The API reads the names of its fields in both spellings.
+_OWN = frozenset(
+    {
+        "contents",
+        "systemInstruction",
+        "system_instruction",
+        "generation_config",
+        "generationConfig.maxOutputTokens",
+        "generationConfig.max_output_tokens",
+        "generationConfig.candidateCount",
+        "generationConfig.candidate_count",
+    }
+)
+
 # Possessive, and a string may lack its end: no text makes this slow.
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
@@ -258,6 +272,6 @@ DIALECT = Dialect(
     decode=decode,
     decode_plain=decode_plain,
     refusal=refusal_of_status,
-    own=frozenset({"contents", "systemInstruction"}),
+    own=_OWN,
     modes=frozenset({"json_schema", "tool"}),
 )

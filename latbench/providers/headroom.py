@@ -6,7 +6,8 @@ not know).
 
 - `x-ratelimit-{limit,remaining,reset}-requests` is per minute at OpenAI and Azure and per day at Groq. They are told
   apart by arithmetic: the whole limit comes back in `reset * limit / used`, which is a minute for the one and a day
-  for the other.
+  for the other. That holds where a limit drains away; where a window ends at once, little used makes it too long, so
+  that a reset of two minutes or less is never a day's. Groq's first few requests are taken for a minute's so.
 - LiteLLM repeats what its upstream said with `llm_provider-` before the name. It is read where LiteLLM itself says
   nothing of that kind of limit; the figures of two limits are never mixed.
 - A reset is the time until all of the limit is back: an upper bound of the wait that a request needs.
@@ -22,11 +23,13 @@ UPSTREAM = "llm_provider-"
 """What LiteLLM puts before the headers of its upstream."""
 
 _LEAST_DAILY_NS = 3_600_000_000_000
+_LONGEST_WINDOW_NS = 120_000_000_000
+_MINUTE_OR_DAY = "requests?"
 _COUNT = re.compile(r"-?\d{1,15}", re.ASCII)
 
 # Name in `x-ratelimit-{limit,remaining,reset}-NAME` → kind. The bare header names no kind (Mistral, OpenRouter).
 _OPENAI_NAMES = {
-    "-requests": "requests",
+    "-requests": _MINUTE_OR_DAY,
     "-tokens": "tokens",
     "-project-tokens": "project_tokens",
     "-tokens_usage_based": "tokens_usage_based",
@@ -50,7 +53,7 @@ _MEANING: dict[str, tuple[str, str]] = {
     f"x-ratelimit-{part}{name}": (kind, part) for name, kind in _OPENAI_NAMES.items() for part in _PARTS
 } | {f"{name}-{part}": (kind, part) for name, kind in _ANTHROPIC_NAMES.items() for part in _PARTS}
 
-KINDS = tuple(dict.fromkeys(kind for kind, _ in _MEANING.values()))
+KINDS = tuple(dict.fromkeys(kind for kind, _ in _MEANING.values() if kind != _MINUTE_OR_DAY))
 """Every kind that `headroom` can name."""
 
 
@@ -78,7 +81,9 @@ def headroom(headers: Mapping[str, str]) -> dict[str, Headroom]:
         for kind, parts in said.items():
             one = _read(parts, dated)
             if one is not None:
-                found.setdefault("requests_day" if kind == "requests" and _is_daily(one) else kind, one)
+                if kind == _MINUTE_OR_DAY:
+                    kind = "requests_day" if _is_daily(one) else "requests"
+                found.setdefault(kind, one)
     return found
 
 
@@ -107,7 +112,11 @@ def _reset_ns(text: str, headers: Mapping[str, str]) -> int | None:
 
 def _is_daily(one: Headroom) -> bool:
     """Whether the whole of a limit takes more than an hour to come back."""
-    if one.limit is None or one.remaining is None or one.reset_ns is None:
+    if one.reset_ns is None or one.reset_ns <= _LONGEST_WINDOW_NS:
+        return False
+    if one.reset_ns > _LEAST_DAILY_NS:
+        return True
+    if one.limit is None or one.remaining is None:
         return False
     used = one.limit - one.remaining
     return used > 0 and one.reset_ns * one.limit / used > _LEAST_DAILY_NS

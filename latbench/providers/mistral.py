@@ -11,7 +11,7 @@ from typing import Any
 
 from latbench.model.request import Ask, Endpoint, HttpRequest
 from latbench.providers import openai_chat
-from latbench.providers.base import SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
+from latbench.providers.base import PAST_BUDGET, SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
 from latbench.providers.refusals import refusal_of_status
 from latbench.wire.sse import SseFramer
 
@@ -41,7 +41,7 @@ DIALECT = Dialect(
     decode=openai_chat.decode,
     decode_plain=openai_chat.decode_plain,
     refusal=refusal_of_status,
-    own=frozenset({"model", "messages", "prompt", "suffix", "stream", "max_tokens"}),
+    own=frozenset({"model", "messages", "prompt", "suffix", "stream", "max_tokens"}) | PAST_BUDGET,
     modes=frozenset({"json_schema", "tool"}),
     fills=True,
 )

@@ -171,7 +171,7 @@ DIALECT = Dialect(
     decode=decode,
     decode_plain=decode_plain,
     refusal=refusal_of_status,
-    own=frozenset({"model", "messages", "prompt", "suffix", "stream"}),
+    own=frozenset({"model", "messages", "prompt", "suffix", "stream", "options.num_predict"}),
     modes=frozenset({"json_schema"}),
     fills=True,
 )

@@ -17,7 +17,7 @@ import msgspec
 from latbench.model.answer import Answer
 from latbench.model.errors import DecodeError
 from latbench.model.request import Ask, Endpoint, HttpRequest
-from latbench.providers.base import SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
+from latbench.providers.base import PAST_BUDGET, SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
 from latbench.providers.fields import ANY, Wire, excerpt, finish, identity, json_text, parse, refuse
 from latbench.providers.openai_usage import OpenAIUsage, add_usage
 from latbench.providers.refusals import refusal_of_event, refusal_of_status
@@ -226,6 +226,7 @@ DIALECT = Dialect(
     decode=decode,
     decode_plain=decode_plain,
     refusal=refusal_of_status,
-    own=frozenset({"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"}),
+    own=frozenset({"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
+    | PAST_BUDGET,
     modes=frozenset({"json_schema", "tool"}),
 )

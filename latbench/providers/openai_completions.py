@@ -15,7 +15,7 @@ import msgspec
 from latbench.model.answer import Answer
 from latbench.model.errors import DecodeError
 from latbench.model.request import Ask, Endpoint, HttpRequest
-from latbench.providers.base import Dialect, json_post
+from latbench.providers.base import PAST_BUDGET, Dialect, json_post
 from latbench.providers.fields import ANY, Wire, excerpt, finish, identity, parse, refuse
 from latbench.providers.openai_chat import auth
 from latbench.providers.openai_usage import OpenAIUsage, add_usage
@@ -118,6 +118,6 @@ DIALECT = Dialect(
     decode=decode,
     decode_plain=decode_plain,
     refusal=refusal_of_status,
-    own=frozenset({"model", "prompt", "suffix", "stream", "stream_options", "max_tokens"}),
+    own=frozenset({"model", "prompt", "suffix", "stream", "stream_options", "max_tokens"}) | PAST_BUDGET,
     fills=True,
 )

@@ -66,8 +66,9 @@ _OVERLOAD_CODES = frozenset(
 )
 
 # The first line with a phrase that occurs decides: a limit per day also names requests or tokens.
+# One per month counts as daily: no run outlasts either.
 _KIND_PHRASES = (
-    ("daily", ("per day", "per-day", "(rpd)", "(tpd)")),
+    ("daily", ("per day", "per-day", "(rpd)", "(tpd)", "per month", "/ month")),
     ("ramp", ("acceleration limit",)),
     ("input_tokens", ("input tokens per", "(itpm)")),
     ("output_tokens", ("output tokens per", "(otpm)")),

@@ -12,6 +12,7 @@ STEP_HEAD = ("step", "ok", "errors", "req/s", "speed-up", "tok/s")
 STEP_TIMES_HEAD = ("step, ms", "TTFT p50", "p95", "end to end p50", "p95")
 FROM_DUE_HEAD = "from due p95"
 GOOD_HEAD = "good"
+THIN = " (thin)"
 THIN_NOTE = "thin: fewer than 30 distinct prompts."
 RATES = "tokens/s"
 NEEDS = "n/a \N{GREATER-THAN OR EQUAL TO}"
@@ -97,11 +98,14 @@ def shown(*, rates: bool) -> tuple[str, ...]:
     return next(metric.shown for metric in METRICS if metric.higher_is_better == rates)
 
 
-def slice_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """One row for each value of a slice, under `SLICE_HEAD` with the slice's name before it."""
-    return [
+def slice_rows(found: Mapping[str, Any]) -> tuple[list[tuple[str, ...]], str]:
+    """One row for each value of a slice, under `SLICE_HEAD` with the slice's name before it.
+
+    Rows without one figure are left out: the other text says how many. A run of many tags has hundreds of them.
+    """
+    rows: list[tuple[str, ...]] = [
         (
-            f"{value} (thin)" if part["thin"] else value,
+            f"{value}{THIN}" if part["thin"] else value,
             count(part["outcomes"]["ok"]),
             percentile(part["metrics"]["ttft_ms"], "p50"),
             percentile(part["metrics"]["e2e_ms"], "p50"),
@@ -109,6 +113,9 @@ def slice_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
         )
         for value, part in found.items()
     ]
+    kept = [row for row in rows if not all(map(_is_none, row[2:]))]
+    gone = len(rows) - len(kept)
+    return kept, f"{count(gone)} of {count(len(rows))} left out: too few answers for a figure" if gone else ""
 
 
 def step_table(name: str, steps: Sequence[Mapping[str, Any]]) -> Table:

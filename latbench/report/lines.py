@@ -39,15 +39,12 @@ def _modes(
     """What was asked of answers, and what asking it cost."""
     compared = [("output modes", endpoint["modes"])]
     compared += [(f"output modes in step {step['index']}", step["endpoints"][name]["modes"]) for step in every_step]
-    ok = endpoint["outcomes"]["ok"]
     if all(found is None for _, found in compared):
         if endpoint["valid"] is not None:
             yield "valid", modes.validity(endpoint["valid"])
-        if endpoint["completed"] != ok:
-            yield (
-                "completed",
-                f"{figures.count(endpoint['completed'])} of {figures.count(ok)} ok answers are as expected",
-            )
+        if endpoint["expected"]:
+            met, expected = figures.count(endpoint["met"]), figures.count(endpoint["expected"])
+            yield "expected", f"{met} of {expected} answers with an expectation met it"
     for what, found in compared:
         for verdict in () if found is None else modes.verdicts(found):
             yield what, verdict

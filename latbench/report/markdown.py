@@ -90,9 +90,13 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
     if endpoint["modes"] is not None:
         yield from _table(modes.HEAD, modes.rows(endpoint["modes"]))
     for kind in ("turn", "task", "language", "tag", "input_length"):
-        slices = figures.slice_rows(endpoint[f"by_{kind}"] or {})
+        title = f"by {kind.replace('_', ' ')}"
+        slices, note = figures.slice_rows(endpoint[f"by_{kind}"] or {})
         if slices:
-            yield from _table((f"by {kind.replace('_', ' ')}", *figures.SLICE_HEAD), slices)
+            yield from _table((title, *figures.SLICE_HEAD), slices)
+        if note:
+            yield f"{title}: {note}"
+            yield ""
 
 
 def _providers(summary: Mapping[str, Any]) -> Iterator[str]:

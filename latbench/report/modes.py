@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from latbench.analysis.modes import LEAST
+from latbench.analysis.modes import LEAST, LENGTH, METRICS
 from latbench.metrics.catalogue import BY_NAME
 from latbench.model.request import PROMPTED
-from latbench.report.figures import MISSING, count, percentile
+from latbench.report.figures import MISSING, count, number, percentile
 
-HEAD = ("output mode", "ok", "valid", "TTFT p50 ms", "end to end p50 ms", "tokens/s p50")
+HEAD = ("mode, p50", "ok", "valid", "output tokens", "TTFT ms", "end to end ms", "tok/s")
+_OTHER_LENGTH = 0.1
 
 
 def rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -18,6 +19,7 @@ def rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
             mode,
             count(arm["outcomes"]["ok"]),
             MISSING if arm["valid"] is None else _share(arm["valid"]["share"]),
+            number(arm[LENGTH]["p50"]),
             percentile(arm["metrics"]["ttft_ms"], "p50"),
             percentile(arm["metrics"]["e2e_ms"], "p50"),
             percentile(arm["metrics"]["generation_tokens_per_s"], "p50"),
@@ -30,12 +32,13 @@ def verdicts(found: Mapping[str, Any]) -> Iterator[str]:
     """One line for each mode that is held against the baseline: its overhead, and its valid share."""
     for mode, overhead in found["overhead"].items():
         others = [
-            f"{BY_NAME[name].label} {_change(one)}"
-            for name, one in overhead.items()
-            if name != "e2e" and one["ratio"] is not None
+            f"{BY_NAME[name].label} {_change(overhead[name])}"
+            for name in METRICS
+            if name != "e2e" and overhead[name]["ratio"] is not None
         ]
         line = _end_to_end(mode, found["baseline"], overhead["e2e"])
         line += f" ({', '.join(others)})" if others else ""
+        line += _length(overhead[LENGTH]["ratio"])
         own, prompted = found["arms"][mode]["valid"], found["arms"].get(PROMPTED, {}).get("valid")
         if own is not None:
             line += f"; valid {_interval(own)}"
@@ -59,6 +62,13 @@ def _end_to_end(mode: str, base: str, found: Mapping[str, Any]) -> str:
         return f"{mode} costs {_change(found)} more end to end than {base}, {pairs}"
     less = {"ratio": 2 - found["ratio"], "ci95": (2 - high, 2 - low)}
     return f"{mode} takes {_change(less)} less end to end than {base}, {pairs}"
+
+
+def _length(ratio: float | None) -> str:
+    """What to say of answers that are longer or shorter than the baseline's: part of their time comes from that."""
+    if ratio is None or abs(ratio - 1) <= _OTHER_LENGTH:
+        return ""
+    return f"; answers are {abs(ratio - 1) * 100:,.0f} % {'longer' if ratio > 1 else 'shorter'}"
 
 
 def _change(found: Mapping[str, Any]) -> str:

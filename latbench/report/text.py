@@ -147,9 +147,8 @@ def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapp
     if endpoint["modes"] is not None:
         page.blank()
         page.table(modes.HEAD, modes.rows(endpoint["modes"]))
-    _slices(page, "by turn", endpoint["by_turn"] or {})
-    _slices(page, "by task", endpoint["by_task"])
-    if any(found["thin"] for kind in ("by_task", "by_turn") for found in (endpoint[kind] or {}).values()):
+    slices = [_slices(page, f"by {kind}", endpoint[f"by_{kind}"] or {}) for kind in ("turn", "task")]
+    if any(row[0].endswith(figures.THIN) for rows in slices for row in rows):
         page.line(figures.THIN_NOTE, "dim")
 
 
@@ -166,10 +165,16 @@ def _metrics(page: _Page, metrics: Mapping[str, Any]) -> None:
         page.line(missing, "dim")
 
 
-def _slices(page: _Page, title: str, found: Mapping[str, Any]) -> None:
-    if found:
+def _slices(page: _Page, title: str, found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One kind of slice; its rows."""
+    rows, note = figures.slice_rows(found)
+    if rows or note:
         page.blank()
-        page.table((title, *figures.SLICE_HEAD), figures.slice_rows(found))
+    if rows:
+        page.table((title, *figures.SLICE_HEAD), rows)
+    if note:
+        page.line(f"{title}: {note}", "dim")
+    return rows
 
 
 def _providers(page: _Page, summary: Mapping[str, Any]) -> None:

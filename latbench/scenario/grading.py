@@ -2,6 +2,7 @@
 
 Grading needs no judge and runs nothing. An answer satisfies its schema if it is one JSON value that does; white space
 around it and one fence are forgiven in every output mode alike, because every reader of such answers strips them.
+What is longer than 256 kB satisfies none: an endpoint must not keep a worker busy with what it sends.
 
 An `expect` that is scored is `finding: {symbol, words, file}`: the answer has to name the symbol (as a word of its
 own), the file (its name is enough) and at least one of the words, whatever their case. Any other is kept, not scored.
@@ -25,7 +26,8 @@ from latbench.model.sample import Outcome, Sample
 from latbench.scenario.tokens import count
 
 _NOWHERE: SchemaRegistry = Registry()  # the library's own fetches from the network what a schema refers to
-_FENCED = re.compile(r"\s*```[a-zA-Z]*\s*\n(.*)\n\s*```\s*", re.DOTALL)
+_FENCE = "```"
+_MOST_BYTES = 1 << 18  # of an answer are held against a schema
 
 DEFAULT_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -98,17 +100,28 @@ def _dangling(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def schema_check(schema: Mapping[str, Any]) -> Check:
-    """Whether a text is JSON that satisfies the schema."""
+    """Whether a text is JSON that satisfies the schema; false for more than 256 kB of UTF-8."""
     validator = validator_for(schema)(schema, registry=_NOWHERE)
 
     def satisfies(text: str) -> bool:
-        fenced = _FENCED.fullmatch(text)
         try:
-            return bool(validator.is_valid(msgspec.json.decode((fenced[1] if fenced else text).encode())))
-        except (msgspec.DecodeError, UnicodeError, RecursionError, Unresolvable):
-            return False
+            if len(text.encode()) > _MOST_BYTES:
+                return False
+            return bool(validator.is_valid(msgspec.json.decode(_unfenced(text).encode())))
+        except (msgspec.DecodeError, UnicodeError, RecursionError, ArithmeticError, Unresolvable):
+            return False  # arithmetic: a huge integer has no quotient with a `multipleOf` that is a fraction
 
     return satisfies
+
+
+def _unfenced(text: str) -> str:
+    """What stands between the lines of a fence, with or without the name of a language; else the text itself."""
+    # No regular expression: one that forgives white space takes cubic time for a text of newlines.
+    opening, _, rest = text.strip().partition("\n")
+    inside, _, closing = rest.rpartition("\n")
+    word = opening.removeprefix(_FENCE).rstrip()
+    named = not word or (word.isascii() and word.isalpha())
+    return inside if opening.startswith(_FENCE) and named and closing.strip() == _FENCE else text
 
 
 def expectation(expect: object) -> Check | None:

@@ -64,7 +64,17 @@ _INSTEAD = {
     "stream_options": "use the endpoint's usage",
     "max_tokens": "use output.max_tokens and the endpoint's max_tokens_field",
     "max_completion_tokens": "use output.max_tokens and the endpoint's max_tokens_field",
-    "max_output_tokens": "use output.max_tokens",
+    **dict.fromkeys(
+        ("max_output_tokens", "maxOutputTokens", "maxTokens", "num_predict", "n_predict"), "use output.max_tokens"
+    ),
+    **dict.fromkeys(
+        ("generationConfig", "inferenceConfig", "options"), "give a mapping, which is merged into latbench's own"
+    ),
+    "generation_config": "use generationConfig",
+    **dict.fromkeys(
+        ("n", "best_of", "candidateCount", "candidate_count"),
+        "a request asks for one answer, which is what a budget counts",
+    ),
 }
 
 
@@ -183,11 +193,9 @@ class EndpointSettings(Record):
 
     @model_validator(mode="after")
     def _nothing_of_ours(self) -> Self:
-        ours = DIALECTS[self.api].own & set(self.body)
         problems: list[tuple[KeyPath, str]] = [
-            (("body", key), f"latbench sets this field; {_INSTEAD.get(key, 'the prompts make it')}")
-            for key in self.body
-            if key in ours
+            (("body", *path), f"latbench sets this field; {_INSTEAD.get(path[-1], 'the prompts make it')}")
+            for path in DIALECTS[self.api].own_in(self.body)
         ]
         if problems:
             raise problems_at(problems)

@@ -225,3 +225,11 @@ def test_the_note_on_thin_slices_is_only_there_with_one(one_step: dict[str, Any]
         for part in endpoint["by_task"].values():
             part["thin"] = False
     assert figures.THIN_NOTE not in text_of(spoiled)
+
+
+def test_slices_without_one_figure_are_counted_and_not_shown(one_step: dict[str, Any]) -> None:
+    (shown,) = one_step["endpoints"]["acme-large"]["by_tag"].values()
+    none = one_step["endpoints"][[*one_step["endpoints"]][1]]["by_tag"]["short"]
+    found, note = figures.slice_rows({"a": none, "b": shown, "c": none})
+    assert ([row[0] for row in found], note) == (["b"], "2 of 3 left out: too few answers for a figure")
+    assert figures.slice_rows({"b": shown})[1] == ""
