@@ -43,7 +43,9 @@ LEAST = 10
 LEAST_RESETS = 2
 """How many times a window has to have been seen to end after a refusal in it."""
 MOST_ATTEMPTS = 20_000
-"""More than these first ones are not looked at: the figures would hardly move, and the search takes seconds."""
+"""More than these are not looked at: the figures would hardly move, and the search takes seconds."""
+BEFORE_REFUSALS = 5_000
+"""How many of them are from before the refusals begin: what was used then counts for a limiter."""
 TOLERATED = 0.3
 """Disagreements, as a share of what calling all attempts the same would get wrong, beyond which nothing fits."""
 
@@ -65,7 +67,7 @@ class Ceiling:
 
     `burst` belongs to a bucket, `window_s` to windows. `why` says in words what decided, or why nothing did.
     `accepted_per_min` is no estimate but a count: what was taken per minute between the first and the last refusal. A
-    limiter that was not kept busy can do more.
+    limiter that was not kept busy can do more. Of a long run, all figures are of the attempts that were looked at.
     """
 
     behaviour: str
@@ -116,12 +118,14 @@ def ceiling(times_ns: np.ndarray, accepted: np.ndarray, cost: np.ndarray) -> Cei
     `cost` is 1 for a limit of requests, and the tokens of each attempt for one of tokens. Attempts that were refused
     for another reason, or never reached the endpoint, must be left out.
     """
-    attempts = _attempts(times_ns, accepted, cost)
+    part = _looked_at(accepted)
+    attempts = _attempts(times_ns[part], accepted[part], cost[part])
+    cut = _cut_in_words(part, len(accepted))
     taken, refused = int(np.count_nonzero(attempts.taken)), int(np.count_nonzero(~attempts.taken))
     observed = _accepted_per_min(attempts)
 
     def unknown(why: str, wrong: int | None = None) -> Ceiling:
-        return Ceiling(UNKNOWN, why, taken, refused, disagreements=wrong, accepted_per_min=observed)
+        return Ceiling(UNKNOWN, why + cut, taken, refused, disagreements=wrong, accepted_per_min=observed)
 
     if why := _too_little(attempts):
         return unknown(why)
@@ -142,7 +146,8 @@ def ceiling(times_ns: np.ndarray, accepted: np.ndarray, cost: np.ndarray) -> Cei
     return Ceiling(
         behaviour=best.behaviour,
         why=f"{_words(best.behaviour)} disagrees with {best.wrong} of {taken + refused} attempts"
-        + (f", {_words(fits[1].behaviour)} with {fits[1].wrong}" if len(fits) > 1 else ""),
+        + (f", {_words(fits[1].behaviour)} with {fits[1].wrong}" if len(fits) > 1 else "")
+        + cut,
         accepted=taken,
         refused=refused,
         rate_per_min=best.rate * 60,
@@ -159,13 +164,30 @@ def _words(behaviour: str) -> str:
 
 
 def _attempts(times_ns: np.ndarray, accepted: np.ndarray, cost: np.ndarray) -> _Attempts:
-    times = np.asarray(times_ns, dtype=np.float64)[:MOST_ATTEMPTS]
+    times = np.asarray(times_ns, dtype=np.float64)
     first = times[0] if len(times) else 0.0
-    return _Attempts(
-        (times - first) / NS_PER_S,
-        np.asarray(accepted, dtype=bool)[:MOST_ATTEMPTS],
-        np.asarray(cost, dtype=np.float64)[:MOST_ATTEMPTS],
-    )
+    return _Attempts((times - first) / NS_PER_S, np.asarray(accepted, dtype=bool), np.asarray(cost, dtype=np.float64))
+
+
+def _looked_at(accepted: np.ndarray) -> slice:
+    """The places of the attempts that are looked at: all, or `MOST_ATTEMPTS` from shortly before refusals begin.
+
+    They begin where the rest of the cut holds enough for a verdict: a stray refusal long before them does not count.
+    """
+    refused = np.flatnonzero(~np.asarray(accepted, dtype=bool))
+    if len(accepted) <= MOST_ATTEMPTS or not len(refused):
+        return slice(0, MOST_ATTEMPTS)
+    together = refused[LEAST - 1 :] - refused[: max(len(refused) - LEAST + 1, 0)] < MOST_ATTEMPTS - BEFORE_REFUSALS
+    begin = int(refused[int(np.argmax(together))]) if together.any() else int(refused[0])
+    start = max(0, min(begin - BEFORE_REFUSALS, len(accepted) - MOST_ATTEMPTS))
+    return slice(start, start + MOST_ATTEMPTS)
+
+
+def _cut_in_words(part: slice, attempts: int) -> str:
+    """What is added to the reason where not all attempts were looked at; else nothing."""
+    if attempts <= MOST_ATTEMPTS:
+        return ""
+    return f" (looked at {MOST_ATTEMPTS:,} of {attempts:,} attempts, from number {part.start + 1:,} on)"
 
 
 def _accepted_per_min(attempts: _Attempts) -> float | None:
@@ -393,13 +415,14 @@ def keys_shared(
     Without such headers, or where they do not decide: one limiter for all keys is held against one for each, by their
     disagreements with what was taken. Where both ways give a verdict and the two differ, it is `unknown`.
     """
-    attempts, keys = _attempts(times_ns, accepted, cost), np.asarray(key)[:MOST_ATTEMPTS]
+    part = _looked_at(accepted)
+    attempts, keys = _attempts(times_ns[part], accepted[part], cost[part]), np.asarray(key)[part]
     used_keys = [one for one in np.unique(keys) if np.count_nonzero(keys == one) >= LEAST]
     if len(used_keys) < 2:
         return KeysShared(UNKNOWN, f"fewer than two keys with {LEAST} attempts")
     by_headers = None
     if remaining is not None:
-        by_headers = _by_headers(attempts, keys, np.asarray(remaining, dtype=np.float64)[:MOST_ATTEMPTS])
+        by_headers = _by_headers(attempts, keys, np.asarray(remaining, dtype=np.float64)[part])
     by_acceptance = _by_acceptance(attempts, keys)
     if by_headers is None or by_headers.verdict == UNKNOWN:
         return by_acceptance if by_headers is None or by_acceptance.verdict != UNKNOWN else by_headers

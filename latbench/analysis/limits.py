@@ -8,7 +8,7 @@ its middle, and against nothing that was merely promised.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,8 @@ from latbench.model.sample import Outcome
 MOST_BARS = 240
 """How many entries the series of hits has at most: its bins grow until it fits."""
 
-# What the limiter let through, whatever became of it then. An overloaded or a badly asked endpoint may have refused
-# before its limiter or after: those attempts are left out.
+# What the limiter let through, whatever became of it then. An overloaded endpoint may have refused before its limiter
+# or after: both are tried.
 _TAKEN = [
     OUTCOMES.index(outcome)
     for outcome in (
@@ -37,6 +37,7 @@ _TAKEN = [
         Outcome.CANCELLED,
     )
 ]
+_OVERLOADED = OUTCOMES.index(Outcome.OVERLOADED)
 _REQUEST_KINDS = ("requests", UNKNOWN)
 _TOKEN_KINDS = ("tokens", "input_tokens", "output_tokens")
 
@@ -94,25 +95,35 @@ def rate_limits(
     whole: Attempts | None = None,
     promised: Mapping[str, float | None] | None = None,
     demand: Demand | None = None,
+    endpoints: int = 1,
+    fitted: bool = True,
 ) -> dict[str, Any]:
     """The block of an endpoint, or of a provider over its endpoints: everything about the given attempts.
 
     The ceiling is measured from the `whole` of them, warm-up included: what was used before counts for a limiter.
-    `promised` are the scenario's `limits` by name (`rpm`, `tpm`, …). Null stands for what nothing is known about.
+    `promised` are the scenario's `limits` by name (`rpm`, `tpm`, …). Null stands for what nothing is known about: the
+    keys of several `endpoints`, each of which counts its own from 0; ceiling, keys and demand unless they are to be
+    `fitted`, which takes seconds, and which a part of a run (a step) is not enough for.
     """
     hit = attempts.outcome == RATE_LIMITED
     counted = hits(attempts)
     by_kind: dict[str, int] = counted["by_kind"]
     whole = attempts if whole is None else whole
-    ceilings = {kind: found for kind in by_kind if (found := _ceiling(whole, kind)) is not None}
+    ceilings: dict[str, Ceiling] = {}
+    keys = None
+    if fitted:
+        ceilings = {kind: found for kind in by_kind if (found := _ceiling(whole, kind)) is not None}
+        keys = _keys(whole, by_kind) if endpoints == 1 else None
+    # One limiter was fitted to all keys. Where each has its own, that is the sum of these.
+    together = keys["count"] if keys is not None and keys["verdict"] == "separate" else None
     return counted | {
         "per_second": _per_second(attempts.sent_ns[hit]),
         "audit": _audit(attempts, hit),
         "headroom": _headroom(attempts),
-        "ceiling": {kind: _as_data(found) for kind, found in ceilings.items()},
-        "keys": _keys(whole, by_kind),
+        "ceiling": {kind: _as_data(found, together) for kind, found in ceilings.items()} if fitted else None,
+        "keys": keys,
         "promised": dict(promised) if promised else None,
-        "demand": None if demand is None else _held_against(demand, ceilings, promised or {}),
+        "demand": None if demand is None or not fitted else _held_against(demand, ceilings, promised or {}),
     }
 
 
@@ -180,36 +191,52 @@ def _least(values: np.ndarray) -> float | None:
 # --- the ceiling
 
 
-def _of_limit(attempts: Attempts, kind: str) -> tuple[Attempts, np.ndarray, np.ndarray] | None:
+def _of_limit(
+    attempts: Attempts, kind: str, took: Sequence[int] = _TAKEN
+) -> tuple[Attempts, np.ndarray, np.ndarray] | None:
     """The attempts at one limit in the order in which they were sent, whether they were taken, and their cost.
 
-    None for a kind that has no rate, and for tokens that nobody knows.
+    `took` are the outcomes of those that the limiter let through. None for a kind that has no rate, and for tokens
+    that nobody knows. An attempt of no known cost, or of none at all, is taken to cost what the others do.
     """
     if kind not in (*_REQUEST_KINDS, *_TOKEN_KINDS):
         return None
     number = list(attempts.kinds).index(kind) if kind in attempts.kinds else -1
     refused = (attempts.outcome == RATE_LIMITED) & (attempts.kind == number)
-    rows = np.flatnonzero(np.isfinite(attempts.sent_ns) & (refused | np.isin(attempts.outcome, _TAKEN)))
+    rows = np.flatnonzero(np.isfinite(attempts.sent_ns) & (refused | np.isin(attempts.outcome, took)))
     mine = attempts.pick(rows[np.argsort(attempts.sent_ns[rows], kind="stable")])
     cost = np.ones(len(rows))
     if kind in _TOKEN_KINDS:
         known = mine.tokens.get(kind, np.full(len(rows), np.nan))
-        if not np.isfinite(known).any():
+        stated = np.isfinite(known) & (known > 0)
+        if not stated.any():
             return None
-        cost = np.where(np.isfinite(known), known, np.nanmedian(known))
+        cost = np.where(stated, known, np.median(known[stated]))
     return mine, mine.outcome != RATE_LIMITED, cost
 
 
 def _ceiling(attempts: Attempts, kind: str) -> Ceiling | None:
-    found = _of_limit(attempts, kind)
+    """The ceiling without the overloaded attempts; with them as taken ones where that disagrees with fewer."""
+    without = _fitted(attempts, kind, _TAKEN)
+    if without is None or not without.disagreements or not np.any(attempts.outcome == _OVERLOADED):
+        return without
+    counted = _fitted(attempts, kind, [*_TAKEN, _OVERLOADED])
+    if counted is None or counted.disagreements is None or counted.disagreements >= without.disagreements:
+        return without
+    return replace(counted, why=f"{counted.why}, overloaded ones counted as taken")
+
+
+def _fitted(attempts: Attempts, kind: str, took: Sequence[int]) -> Ceiling | None:
+    found = _of_limit(attempts, kind, took)
     if found is None:
         return None
     mine, taken, cost = found
     return ceiling(mine.sent_ns, taken, cost)
 
 
-def _as_data(found: Ceiling) -> dict[str, Any]:
-    data = asdict(found)
+def _as_data(found: Ceiling, together: int | None) -> dict[str, Any]:
+    """`together` is the number of keys with limits of their own whose sum this is; null where that is not known."""
+    data = asdict(found) | {"keys_together": together}
     data["ci95"] = None if found.ci95 is None else list(found.ci95)
     return data
 

@@ -187,7 +187,7 @@ class _Summary:
         block = self._identity(name) | self._block(name, step, rows, self._gaps(name, step, self.groups.all))
         number = self.cols.endpoints.numbers.get(name, -1)
         block["errors"] = counts.errors(self.cols.errors.get((number, step.index), Counter()))
-        block["rate_limits"] = self._limits(rows, self.run.promised.get(name, {}))
+        block["rate_limits"] = self._limits(rows, self.run.promised.get(name, {}), fitted=len(self.steps) == 1)
         block["speed_up"] = None
         cut = step is self.steps[-1] and any(what == "budget" for what, _ in self.run.stops)
         block["meets_slo"] = (
@@ -232,7 +232,9 @@ class _Summary:
         for mode in listed:
             number = cols.modes.numbers.get(mode, -1)
             gaps = cols.gaps_of_mode(endpoint, step.index, number)
-            arms[mode] = self._slice(name, step, rows[cols.mode[rows] == number], gaps)
+            own = rows[cols.mode[rows] == number]
+            arms[mode] = self._slice(name, step, own, gaps)
+            arms[mode][modes.LENGTH] = modes.length(cols, own[cols.measured[own]])
         return {
             "baseline": modes.baseline(listed),
             "arms": arms,
@@ -291,7 +293,7 @@ class _Summary:
             **counts.counted(self.cols, measured),
             **share,
             "valid": modes.validity(self.cols, measured),
-            "cost": cost(self.cols, measured, self.run.prices.get(name), share["good"]),
+            "cost": cost(self.cols, measured, self.run.prices.get(name), self.good),
         }
 
     def _throughput(self, name: str, step: StepRecord, rows: np.ndarray) -> dict[str, Any]:
@@ -325,18 +327,32 @@ class _Summary:
 
     def _providers(self) -> dict[str, Any]:
         """Rate limits by provider, over its endpoints."""
-        rows_of: dict[str, np.ndarray] = {}
+        of: dict[str, list[np.ndarray]] = {}
         for name in self.endpoints:
-            provider = self._identity(name)["provider"] or UNKNOWN
-            mine = self._of_endpoint(name)
-            rows_of[provider] = rows_of[provider] | mine if provider in rows_of else mine
-        return {provider: {"rate_limits": self._limits(np.flatnonzero(rows), {})} for provider, rows in rows_of.items()}
+            of.setdefault(self._identity(name)["provider"] or UNKNOWN, []).append(self._of_endpoint(name))
+        return {
+            provider: {"rate_limits": self._limits(np.flatnonzero(np.any(rows, axis=0)), {}, endpoints=len(rows))}
+            for provider, rows in of.items()
+        }
 
-    def _limits(self, rows: np.ndarray, promised: Mapping[str, int]) -> dict[str, Any]:
-        """The rate limits that rows of both phases met, held against what was promised and what is needed."""
+    def _limits(
+        self, rows: np.ndarray, promised: Mapping[str, int], *, endpoints: int = 1, fitted: bool = True
+    ) -> dict[str, Any]:
+        """The rate limits that rows of both phases met, held against what was promised and what is needed.
+
+        The rows are of so many `endpoints`. Those of one step of several are not `fitted` with a limiter: what earlier
+        steps used counts for it, too.
+        """
         cols, rows = self.cols, self.cols.on_limits(rows)
         measured = cols.attempts(rows[cols.measured[rows]])
-        return limits.rate_limits(measured, whole=cols.attempts(rows), promised=promised, demand=_demand(self.run))
+        return limits.rate_limits(
+            measured,
+            whole=cols.attempts(rows),
+            promised=promised,
+            demand=_demand(self.run),
+            endpoints=endpoints,
+            fitted=fitted,
+        )
 
     def _gaps(self, name: str, step: StepRecord, member: np.ndarray) -> Histogram:
         """The chunk gaps of an endpoint in a step, pooled over the groups that `member` marks."""

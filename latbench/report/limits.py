@@ -20,8 +20,9 @@ def lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "rate limits", hits(found)
         if found["headroom"]:
             yield "headroom", _headroom(found["headroom"])
-    for kind in {**found["by_kind"], **found["ceiling"]}:
-        if line := _ceiling(kind, found["ceiling"].get(kind), found["promised"] or {}):
+    ceilings = found["ceiling"] or {}
+    for kind in {**found["by_kind"], **ceilings}:
+        if line := _ceiling(kind, ceilings.get(kind), found["promised"] or {}):
             yield f"ceiling, {kind.replace('_', ' ')}", line
     if found["keys"] is not None and found["hits"]:
         keys = found["keys"]
@@ -62,9 +63,11 @@ def _ceiling(kind: str, found: Mapping[str, Any] | None, promised: Mapping[str, 
 
 
 def _measured(kind: str, found: Mapping[str, Any]) -> str:
+    several = found.get("keys_together")
+    together = "" if several is None else f"{count(several)} keys together"
     if found["rate_per_min"] is None:
         taken = found["accepted_per_min"]
-        return f"not measured: {found['why']}" + (
+        return f"not measured{together and f' for {together}'}: {found['why']}" + (
             "" if taken is None else f"; {_amount(taken)}/min were taken meanwhile"
         )
     low, high = found["ci95"]
@@ -73,7 +76,8 @@ def _measured(kind: str, found: Mapping[str, Any]) -> str:
     else:
         way = f"a {found['behaviour'].replace('_', ' ')} of {found['window_s']:g} s"
     unit = _COUNTED.get(kind, "requests")
-    return f"{_amount(found['rate_per_min'])} {unit}/min ({_amount(low)} to {_amount(high)}), {way}"
+    line = f"{_amount(found['rate_per_min'])} {unit}/min ({_amount(low)} to {_amount(high)}), {way}"
+    return f"{line}, {together}" if together else line
 
 
 def _amount(value: float | None) -> str:

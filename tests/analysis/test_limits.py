@@ -194,6 +194,18 @@ def test_overloaded_attempts_that_the_limiter_counted() -> None:
     assert found["why"].endswith(", overloaded ones counted as taken")
 
 
+def test_overloaded_attempts_that_the_limiter_did_not_count() -> None:
+    plain = bucket(2.0, 5.0, 900)
+    refused = np.flatnonzero(plain.outcome == OUTCOMES.index("rate_limited"))
+    outcome = plain.outcome.copy()
+    outcome[refused[100]] = OUTCOMES.index("ok")  # one that no bucket explains
+    plain = replace(plain, outcome=outcome)
+    found = rate_limits(plain)["ceiling"]["requests"]
+    assert found["disagreements"] > 0
+    others = attempts(*({"outcome": "overloaded", "at": 3.0 * n} for n in range(50)))
+    assert rate_limits(joined(others, plain))["ceiling"]["requests"] == found
+
+
 def test_a_limit_that_is_not_named_is_tried_as_one_of_requests() -> None:
     found = rate_limits(bucket(2.0, 20.0, 900, kind="unknown"), demand=Demand(300))
     assert found["ceiling"]["unknown"]["behaviour"] == "bucket"
