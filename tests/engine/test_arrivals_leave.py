@@ -252,7 +252,9 @@ def test_a_stopped_endpoint_gets_nothing_new_and_the_other_goes_on() -> None:
                 ran = await loading
             assert ran.stopped == {"a": "budget"}
             assert all(sample.due_ns <= stopped_ns for sample in ran.samples if sample.endpoint == "a")
-            assert ran.seqs("a") == list(range(len(one.calls))), "what was not begun was not planned either"
+            refused = [sample for sample in ran.samples if sample.outcome == "connect_error"]  # a server of this busy loop
+            begun = len(one.calls) + len(refused)
+            assert ran.seqs("a") == list(range(begun)), ("what was not begun was not planned either", refused)
             assert ran.seqs("b") == list(range(60))
 
     run(scenario())

@@ -310,8 +310,8 @@ def test_what_ends_a_wait_leaves_the_refusal_as_its_outcome(shape: str, end: str
 def test_the_limit_of_the_drain_ends_a_wait() -> None:
     async def scenario() -> None:
         async with serving(always_after(LONG_MS)) as server:
-            what = respectful(server.url, drain_ns=100 * MS)
-            ran = await step(what, requests=None, slots=range(3), duration_ns=200 * MS)
+            what = respectful(server.url, drain_ns=500 * MS)
+            ran = await step(what, requests=None, slots=range(3), duration_ns=1500 * MS)
             assert len(server.calls) == 3
         assert ran.outcomes() == {"rate_limited": 3}
 
