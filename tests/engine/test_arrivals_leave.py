@@ -252,9 +252,10 @@ def test_a_stopped_endpoint_gets_nothing_new_and_the_other_goes_on() -> None:
                 ran = await loading
             assert ran.stopped == {"a": "budget"}
             assert all(sample.due_ns <= stopped_ns for sample in ran.samples if sample.endpoint == "a")
-            refused = [sample for sample in ran.samples if sample.outcome == "connect_error"]  # a server of this busy loop
-            begun = len(one.calls) + len(refused)
-            assert ran.seqs("a") == list(range(begun)), ("what was not begun was not planned either", refused)
+            # The server is in the same loop: where that is busy it may break a connection before it reads.
+            broken = [at for at in ran.samples if at.endpoint == "a" and at.outcome == "connect_error"]
+            begun = len(one.calls) + len(broken)
+            assert ran.seqs("a") == list(range(begun)), ("what was not begun was not planned either", broken)
             assert ran.seqs("b") == list(range(60))
 
     run(scenario())
