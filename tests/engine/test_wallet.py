@@ -122,7 +122,7 @@ def test_a_stopped_endpoint_does_not_keep_the_other_waiting() -> None:
 def test_a_lease_that_ends_while_a_request_waits_for_money() -> None:
     async def scenario() -> None:
         async with serving(answer_well) as server, lab(budgeted(server.url)) as found:
-            until_ns = found.clock.now_ns() + 500 * MS
+            until_ns = found.clock.now_ns() + 2 * S
             loading = open_step(found, 20, lease_ns=until_ns)
             await until(lambda: waits(found) and found.clock.now_ns() > until_ns)
             found.dispatcher.wallet.obey(Grant(MUCH, 1))
