@@ -86,7 +86,7 @@ def finish(word: str, answer: Answer) -> None:
     if reason == "error":
         refuse(Refusal(Outcome.STREAM_ERROR.value, message=capped(f"the finish reason is {word}")), answer)
     elif answer.refusal is None:
-        answer.finish_reason = reason
+        answer.finish_reason = reason or None  # an empty word is no reason
 
 
 def count(tokens: int | None, before: int | None) -> int | None:

@@ -454,10 +454,3 @@ def test_any_json_is_decoded_or_refused(document: object) -> None:
         except DecodeError:
             continue
         assert len(answer.output_ns) <= 1
-
-
-@given(st.binary(max_size=200))
-def test_any_bytes_are_decoded_or_refused(payload: bytes) -> None:
-    for decode in (DIALECT.decode, DIALECT.decode_plain):
-        with contextlib.suppress(DecodeError):
-            decode(payload, 1, Answer())

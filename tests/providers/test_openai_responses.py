@@ -427,10 +427,3 @@ def test_any_json_is_decoded_or_refused(document: object) -> None:
     for decode in (DIALECT.decode, DIALECT.decode_plain):
         with contextlib.suppress(DecodeError):
             decode(json.dumps(document).encode(), 1, Answer())
-
-
-@given(st.binary(max_size=200))
-def test_any_bytes_are_decoded_or_refused(payload: bytes) -> None:
-    for decode in (DIALECT.decode, DIALECT.decode_plain):
-        with contextlib.suppress(DecodeError):
-            decode(payload, 1, Answer())
