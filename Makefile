@@ -1,4 +1,4 @@
-# install test test-long test-all check fix sim demo bench docs pack lock: each works from a fresh clone with Python and make.
+# install test test-long test-again test-all check fix sim demo bench docs pack lock: each works from a fresh clone with Python and make.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --quiet --numprocesses 3 --dist worksteal
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate \
     --no-header --no-strip-extras --python-version 3.11 --upgrade --quiet
 
-.PHONY: install test test-long test-all check fix sim demo bench docs pack lock
+.PHONY: install test test-long test-again test-all check fix sim demo bench docs pack lock
 
 install: $(READY)
 
@@ -30,6 +30,9 @@ test: $(DEV)  ## the fast tests
 
 test-long: $(DEV)  ## the long matrix
 	$(PYTEST) -m long $(COVERAGE)
+
+test-again: $(DEV)  ## what failed last, alone: on a busy machine, a real failure or only too much at once?
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(COVERAGE)
 
 test-all: $(DEV)  ## both, with their coverage
 	$(MAKE) test COVERAGE="--cov --cov-report= --cov-fail-under=0"

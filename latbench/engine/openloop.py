@@ -30,6 +30,7 @@ MADE_AHEAD = 64  # requests: as many as arrive in a moment
 _SPARE_NS = 500_000  # until the next arrival: enough to make another request
 _SECOND_NS = 1_000_000_000
 _NO_LEASE = "the worker had lost its master"
+_STOPPED = "the load was stopped when this had just become due"
 
 
 class Schedule:
@@ -288,13 +289,16 @@ class OpenLoop:
             if await self._reserve(arrival.ready):
                 await self._flight.fly(arrival.ready, due_ns)
             else:
-                self._flight.drop(arrival.ready, due_ns, self._why_not())
+                self._flight.drop(arrival.ready, due_ns, self._why_not(arrival.endpoint))
         finally:
             self._unanswered[arrival.endpoint] -= 1
         self._flight.catch_up()
 
-    def _why_not(self) -> str:
-        return "the budget was used up" if self._lease.live else _NO_LEASE
+    def _why_not(self, endpoint: int) -> str:
+        if not self._lease.live:
+            return _NO_LEASE
+        stopped = self._flight.names[endpoint] in self._flight.stopped or not self._flight.wallet.budgeted
+        return _STOPPED if stopped else "the budget was used up"
 
     async def _reserve(self, ready: Ready) -> bool:
         name = self._flight.names[ready.endpoint]
@@ -312,7 +316,7 @@ class OpenLoop:
                     self._unanswered[endpoint] += 1
                 if not await self._reserve(ready):
                     if not turn:
-                        flight.drop(ready, due_ns, self._why_not())
+                        flight.drop(ready, due_ns, self._why_not(endpoint))
                     return
                 exchange = await flight.fly(ready, None if turn else due_ns)
             finally:

@@ -19,7 +19,7 @@ class Wallet:
     """One for each engine and run. Every change that the master must know of is sent through `send`."""
 
     def __init__(self, job: Job, send: Callable[[Spending], None]) -> None:
-        self._budgeted = job.budgeted
+        self.budgeted = job.budgeted
         self._prices = {endpoint.name: Price.of(job.prices.get(endpoint.name)) for endpoint in job.endpoints}
         self._send = send
         self._purse = Purse()
@@ -34,7 +34,7 @@ class Wallet:
 
         `may` is asked again and again while the request waits; `over` is an event that makes it false.
         """
-        if not self._budgeted:
+        if not self.budgeted:
             return may()
         worst = worst_case(self._prices[exchange.endpoint], len(body), max_tokens)
         async with self._turn:  # who asked first is served first
@@ -90,7 +90,7 @@ class Wallet:
 
     def report(self) -> None:
         """Tell the master how things stand; nothing to tell without a budget."""
-        if self._budgeted:
+        if self.budgeted:
             state = self._purse.state()
             want = None if state.want is None else _tuple(state.want)
             amounts = (_tuple(state.grant), _tuple(state.reserved), _tuple(state.held))

@@ -163,8 +163,8 @@ class Ran:
         (sample,) = self.samples
         return sample
 
-    def outcomes(self) -> dict[str, int]:
-        return dict(Counter(sample.outcome for sample in self.samples))
+    def outcomes(self) -> Counter[str]:
+        return Counter(sample.outcome for sample in self.samples)
 
     def seqs(self, name: str = "e") -> list[int]:
         return sorted(sample.seq for sample in self.samples if sample.endpoint == name)

@@ -252,10 +252,11 @@ def test_a_stopped_endpoint_gets_nothing_new_and_the_other_goes_on() -> None:
                 ran = await loading
             assert ran.stopped == {"a": "budget"}
             assert all(sample.due_ns <= stopped_ns for sample in ran.samples if sample.endpoint == "a")
-            # The server is in the same loop: where that is busy it may break a connection before it reads.
-            broken = [at for at in ran.samples if at.endpoint == "a" and at.outcome == "connect_error"]
-            begun = len(one.calls) + len(broken)
-            assert ran.seqs("a") == list(range(begun)), ("what was not begun was not planned either", broken)
+            # One may have become due as the order came; and the server is in the same loop: where that is busy it may
+            # break a connection before it reads.
+            unread = [at for at in ran.samples if at.endpoint == "a" and at.outcome in ("connect_error", "dropped")]
+            begun = len(one.calls) + len(unread)
+            assert ran.seqs("a") == list(range(begun)), ("what was not begun was not planned either", unread)
             assert ran.seqs("b") == list(range(60))
 
     run(scenario())
@@ -298,8 +299,14 @@ def test_a_drain_begins_nothing_new_and_awaits_what_is_in_flight() -> None:
             found.dispatcher.drain()
             release.set()
             ran = await loading
-            assert ran.outcomes() == {"ok": len(server.calls)}
-            assert ran.seqs() == list(range(len(server.calls)))
+            # One may have become due as the order came: it is not sent any more, and says so.
+            outcomes = ran.outcomes()
+            assert outcomes["ok"] == len(server.calls)
+            assert outcomes.keys() <= {"ok", "dropped"}
+            assert {one.error_message for one in ran.samples if one.outcome == "dropped"} <= {
+                "the load was stopped when this had just become due"
+            }
+            assert ran.seqs() == list(range(outcomes.total()))
 
     run(scenario())
 
