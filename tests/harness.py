@@ -6,6 +6,7 @@ started: `Cli.family` sees what outlives a run, and `Cli.end` leaves nothing beh
 
 import contextlib
 import http.client
+import io
 import json
 import os
 import re
@@ -24,7 +25,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from latbench.cli.main import main
 from latbench.sim.options import Options, command
 
 ROOT = Path(__file__).parents[1]
@@ -117,14 +120,13 @@ class Cli:
     _started: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
     def start(self, *args: str | Path, env: Mapping[str, str] | None = None, program: tuple[str, ...] = ()) -> Command:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("LATBENCH_", "NO_COLOR"))}
         number = len(self._started)
         out, err = self.scratch / f"{number}.out", self.scratch / f"{number}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
                 [*(program or (str(LATBENCH),)), *map(str, args)],
                 cwd=self.cwd,
-                env=clean | {MARK: self.mark, "LATBENCH_SPOOL": str(self.scratch / "spools")} | dict(env or {}),
+                env=self._environ(env),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -135,6 +137,36 @@ class Cli:
 
     def run(self, *args: str | Path, env: Mapping[str, str] | None = None, program: tuple[str, ...] = ()) -> Done:
         return self.start(*args, env=env, program=program).wait()
+
+    def here(self, *args: str | Path, env: Mapping[str, str] | None = None) -> Done:
+        """A command that sends nothing, in this process: a new one would take most of a second to import.
+
+        One that would send after all fails: only processes of their own may import Locust.
+        """
+        out, err = io.StringIO(), io.StringIO()
+        before, handler = Path.cwd(), signal.getsignal(signal.SIGTERM)
+        started = mock.Mock(side_effect=AssertionError("the command was not refused"))
+        with (
+            mock.patch.dict(os.environ, self._environ(env), clear=True),
+            mock.patch.object(sys, "argv", ["latbench", *map(str, args)]),
+            mock.patch("latbench.cli.run.start_engine", started),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            os.chdir(self.cwd)
+            try:
+                main()
+            except SystemExit as over:
+                code = over.code or 0
+            finally:
+                os.chdir(before)
+                signal.signal(signal.SIGTERM, handler)
+        assert isinstance(code, int)
+        return Done(code, out.getvalue(), err.getvalue())
+
+    def _environ(self, env: Mapping[str, str] | None) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("LATBENCH_", "NO_COLOR"))}
+        return clean | {MARK: self.mark, "LATBENCH_SPOOL": str(self.scratch / "spools")} | dict(env or {})
 
     def family(self) -> list[int]:
         return members(self.mark)

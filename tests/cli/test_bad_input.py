@@ -83,7 +83,7 @@ FILES: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
 def test_a_mistake_in_the_file(cli: Cli, server: Scripted, keys: dict[str, Any], said: tuple[str, ...]) -> None:
     cli.prompts()
     cli.write("mine.yaml", json.dumps(_scenario(server, **keys), indent=1))
-    done = cli.run("run", "./mine.yaml", "--json")
+    done = cli.here("run", "./mine.yaml", "--json")
     _refused(cli, server, done, *said)
     _one_line(done)
     assert "sk-123" not in done.err
@@ -93,7 +93,7 @@ def test_several_mistakes_are_said_together(cli: Cli, server: Scripted) -> None:
     cli.prompts()
     data = _scenario(server, drain=3, output={"max_token": 5})
     cli.write("mine.yaml", json.dumps(data, indent=1))
-    done = cli.run("run", "mine.yaml")
+    done = cli.here("run", "mine.yaml")
     _refused(cli, server, done, "drain", '"max_tokens"')
     assert done.err.count("\n") == 2
 
@@ -105,15 +105,15 @@ def test_mistakes_of_different_kinds_are_said_together(cli: Cli, server: Scripte
     keys["load"] = [{"shape": "trace", "path": "nowhere.csv"}]
     words = ("elsewhere.jsonl", "NO_SUCH_KEY", "nowhere.pem")
     cli.write("mine.yaml", json.dumps(_scenario(server, **keys, timeout={"idle": "1s"}), indent=1))
-    done = cli.run("run", "mine.yaml")
+    done = cli.here("run", "mine.yaml")
     _refused(cli, server, done, '"timeouts"', "nowhere.csv", *words)
     assert done.err.count("\n") == 5
     keys["load"] = [{"shape": "closed", "concurrency": 1, "requests": 1}]
     cli.write("mine.yaml", json.dumps(_scenario(server, **keys), indent=1))
-    done = cli.run("run", "mine.yaml")
+    done = cli.here("run", "mine.yaml")
     _refused(cli, server, done, *words)
     assert done.err.count("\n") == 3
-    assert cli.run("plan", "mine.yaml").err.count("\n") == 1, "a plan needs no environment"
+    assert cli.here("plan", "mine.yaml").err.count("\n") == 1, "a plan needs no environment"
 
 
 @pytest.mark.parametrize("verb", [("run", "--quiet"), ("plan",)])
@@ -129,7 +129,7 @@ def test_a_budget_that_is_smaller_than_one_request(
     text = json.dumps(_scenario(server, budget=budget, endpoint=price, output={"max_tokens": 8}), indent=1)
     cli.write("mine.yaml", text)
     line = next(n for n, line in enumerate(text.splitlines(), 1) if f'"{next(iter(budget))}"' in line)
-    done = cli.run(verb[0], "mine.yaml", *verb[1:])
+    done = cli.here(verb[0], "mine.yaml", *verb[1:])
     _refused(cli, server, done, said.format(line), "even the smallest request may", "lower output.max_tokens")
     assert done.err.count("\n") == 1
 
@@ -166,7 +166,7 @@ def test_a_mistake_in_a_flag(cli: Cli, server: Scripted, flags: list[str], said:
     cli.write("bad.jsonl", json.dumps(PROMPTS[0]) + "\n{not json\n")
     cli.write("mine.yaml", json.dumps(_scenario(server)))
     positional = [] if flags[0].endswith((".yaml", "stat")) else ["mine.yaml"]
-    done = cli.run("run", *positional, *flags)
+    done = cli.here("run", *positional, *flags)
     _refused(cli, server, done, *said)
     assert "sk-456" not in done.err
 
@@ -232,7 +232,7 @@ def test_a_store_that_is_no_database(cli: Cli, server: Scripted, verb: list[str]
     ],
 )
 def test_other_verbs(cli: Cli, server: Scripted, line: list[str], said: tuple[str, ...]) -> None:
-    _refused(cli, server, cli.run(*line), *said)
+    _refused(cli, server, cli.here(*line), *said)
     assert not (cli.cwd / "latbench.db").exists(), "reading makes no store"
 
 

@@ -63,6 +63,7 @@ def test_refusals_stop_an_endpoint_after_a_few_requests(
     assert said in done.summary["run"]["stops"][0]["reason"]
 
 
+@pytest.mark.long
 def test_the_share_of_errors_stops_an_endpoint(cli: Cli, start_scripted: Callable[..., Scripted]) -> None:
     server = start_scripted(500, BROKEN)
     cli.prompts()

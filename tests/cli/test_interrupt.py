@@ -15,7 +15,7 @@ from harness import FAST, Cli, Command, Served, closes, free_port, wait_until
 pytestmark = pytest.mark.timeout(110)
 
 LONG = pytest.mark.long
-SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 
 
 def _start(cli: Cli, quick: Served, slow: Served, *more: str) -> Command:
@@ -98,6 +98,7 @@ def _check_one_line(run: Command) -> None:
 
 
 @SIGNALS
+@pytest.mark.long
 def test_while_connections_are_opened(cli: Cli, number: signal.Signals) -> None:
     """An endpoint that takes connections and never shakes hands."""
     cli.prompts()
@@ -111,6 +112,7 @@ def test_while_connections_are_opened(cli: Cli, number: signal.Signals) -> None:
     _nothing_was_kept(cli)
 
 
+@pytest.mark.long
 def test_while_workers_are_awaited(cli: Cli) -> None:
     """One has joined, another is awaited; well before the minute that they have to."""
     cli.prompts()

@@ -52,6 +52,7 @@ def test_steps(cli: Cli, endpoint: Served, workers: str) -> None:
     assert report.out.count("closed 4") >= 1
 
 
+@pytest.mark.long
 def test_steps_by_requests_have_no_warm_up(cli: Cli, endpoint: Served) -> None:
     cli.scenario(endpoints=[_endpoint(endpoint)], load=_closed(concurrency=[2, 3], requests=[7, 11]))
     done = cli.run("run", "mine.yaml", "--json")
@@ -104,6 +105,7 @@ def test_several_endpoints_side_by_side(
     assert slots == {"one": 3, "two": 3}, "concurrency is per endpoint"
 
 
+@pytest.mark.long
 def test_plain_answers_have_no_time_to_first_token(cli: Cli, endpoint: Served) -> None:
     cli.scenario(endpoints=[_endpoint(endpoint, stream=False)], load=_closed(concurrency=2, requests=12))
     done = cli.run("run", "mine.yaml", "--json")
@@ -119,6 +121,7 @@ def test_plain_answers_have_no_time_to_first_token(cli: Cli, endpoint: Served) -
     assert cli.run("report").code == 0
 
 
+@pytest.mark.long
 def test_without_usage_the_tokenizer_counts(cli: Cli, endpoint: Served) -> None:
     """The simulated endpoint's pieces are not the tokenizer's tokens: only the source and the order are certain."""
     cli.scenario(endpoints=[_endpoint(endpoint, usage="off")], load=_closed(concurrency=2, requests=12))
@@ -132,6 +135,7 @@ def test_without_usage_the_tokenizer_counts(cli: Cli, endpoint: Served) -> None:
     assert all(source == "tokenizer" and tokens > 0 for source, tokens in rows)
 
 
+@pytest.mark.long
 def test_body_warm_cache_and_token_field_reach_the_endpoint(cli: Cli, start_scripted: Callable[..., Scripted]) -> None:
     answer = 'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     server = start_scripted(200, answer, "text/event-stream")

@@ -62,6 +62,7 @@ def test_a_block_with_step_rates_and_outcomes_that_is_redrawn(cli: Cli, endpoint
     assert said.index("step 1/1") < said.index("verdict: "), "the report comes last"
 
 
+@pytest.mark.long
 def test_none_where_it_is_not_wanted(cli: Cli, endpoint: Served) -> None:
     flags = ["--url", endpoint.url, "--model", "m", "--prompts", "own.jsonl", "--requests", "20"]
     assert "in flight" not in on_a_terminal(cli, "run", *flags, "--quiet")

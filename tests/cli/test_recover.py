@@ -429,7 +429,7 @@ def test_the_command_recovers_every_killed_run_of_this_machine(cli: Cli) -> None
     spooled(root, ended(0))
     spooled(root, begun(0), run_id="alive")
     (root / "r1" / "x-000001.spool").write_text("keep me")
-    done = cli.run("runs", "recover", env={"LATBENCH_SPOOL": str(root)})
+    done = cli.here("runs", "recover", env={"LATBENCH_SPOOL": str(root)})
     assert done.code == 0, done.err
     assert done.out.count("recovered from the store") == 2
     assert "run directory out" in done.out
@@ -442,7 +442,7 @@ def test_the_command_recovers_every_killed_run_of_this_machine(cli: Cli) -> None
     assert json.loads((directory / "summary.json").read_text())["run"]["id"] == "r1"
     assert [path.relative_to(root).parts[0] for path in root.rglob("*.spool")].count("alive") == 1
     assert [path.name for path in (root / "r1").iterdir()] == ["x-000001.spool"], "the rest is in the store"
-    done = cli.run("runs", "recover", env={"LATBENCH_SPOOL": str(root)})
+    done = cli.here("runs", "recover", env={"LATBENCH_SPOOL": str(root)})
     assert (done.code, done.out) == (0, "no run in latbench.db was killed: nothing to recover\n")
 
 
@@ -453,19 +453,19 @@ def test_the_command_takes_a_run_and_spools_from_elsewhere(cli: Cli) -> None:
     spooled(root, ended(0), run_id="abc")
     spooled(copied, ended(1), run_id="abc", worker="w2")
     more = ("--spool", copied, "--store", "other.db")
-    done = cli.run("runs", "recover", "ab", *more, env={"LATBENCH_SPOOL": str(root)})
+    done = cli.here("runs", "recover", "ab", *more, env={"LATBENCH_SPOOL": str(root)})
     assert done.code == 0, done.err
     assert "2 spools; no request is lost" in " ".join(done.out.split())
     assert cli.rows("SELECT outcome FROM samples", store="other.db") == [("ok",), ("ok",)]
     assert not (root / "abc").exists()
     assert len(spools_of(copied, "abc")) == 1, "a copy is its owner's"
-    done = cli.run("runs", "recover", "ab", *more, env={"LATBENCH_SPOOL": str(root)})
+    done = cli.here("runs", "recover", "ab", *more, env={"LATBENCH_SPOOL": str(root)})
     assert done.code == 0
     assert done.out == "run abc is partial, and no spool knows more of it: nothing to recover\n"
 
 
 def test_mistakes_of_the_command(cli: Cli) -> None:
-    assert cli.run("runs", "recover").code == 2
+    assert cli.here("runs", "recover").code == 2
     alive = {"name": HERE, "pid": str(os.getpid()), "pid_started": process_started(os.getpid()) or ""}
     with Store(cli.cwd / "latbench.db") as store:
         leave(store, killed(host=alive), [])
@@ -474,7 +474,7 @@ def test_mistakes_of_the_command(cli: Cli) -> None:
         (["zz"], "no run has an id that begins with 'zz'"),
         (["r1", "--spool", "absent"], "'absent' does not exist"),
     ]:
-        done = cli.run("runs", "recover", *args)
+        done = cli.here("runs", "recover", *args)
         assert done.code == 2
         assert words in done.err
         assert done.out == ""
@@ -486,20 +486,20 @@ def test_mistakes_of_the_command(cli: Cli) -> None:
 def test_a_report_of_a_killed_run_begins_with_that_and_ends_where_its_samples_do(cli: Cli) -> None:
     with Store(cli.cwd / "latbench.db") as store:
         leave(store, killed(directory="out"), [ended(0), ended(1, 20), begun(2, 24)])
-    done = cli.run("report", "r1")
+    done = cli.here("report", "r1")
     assert done.code == 0
     lines = done.out.splitlines()
     assert lines[0] == "verdict: suspect"
     assert lines[1].startswith("suspect: unfinished; the run never ended: its process is gone")
     assert "latbench runs recover r1" in " ".join(" ".join(lines[1:4]).split())
     assert "(14.0 s measured)" in " ".join(done.out.split()), "not the 50 s that were planned"
-    assert cli.run("report", "r1", "--json").summary["steps"][0]["phase_s"] == [10.0, 24.0]
+    assert cli.here("report", "r1", "--json").summary["steps"][0]["phase_s"] == [10.0, 24.0]
 
 
 def test_that_a_run_never_ended_comes_before_graver_reasons(cli: Cli) -> None:
     with Store(cli.cwd / "latbench.db") as store:
         leave(store, killed(), [begun(0)])
-    lines = cli.run("report", "r1").out.splitlines()
+    lines = cli.here("report", "r1").out.splitlines()
     assert lines[0] == "verdict: invalid"
     assert lines[1].startswith("suspect: unfinished; the run never ended")
 
@@ -527,7 +527,7 @@ def test_the_list_says_which_runs_were_killed_and_what_to_do(cli: Cli) -> None:
         leave(store, killed("alive", host=alive), [])
         leave(store, killed("far", host={"name": "far\x1b[31maway"}), [])
         leave(store, over(id="done"), [])
-    done = cli.run("runs", "list")
+    done = cli.here("runs", "list")
     state = {line.split()[0]: line.split()[3:6] for line in done.out.splitlines()[1:]}
     assert state == {
         "dead": ["killed", "–", "–"],
@@ -538,5 +538,5 @@ def test_the_list_says_which_runs_were_killed_and_what_to_do(cli: Cli) -> None:
     assert "run dead was killed and never ended: `latbench runs recover dead`" in done.err
     assert "run far was started on faraway; if it was killed there: latbench runs recover far" in done.err
     assert done.err.count("\n") == 2
-    listed = {run["id"]: run["killed"] for run in cli.run("runs", "list", "--json").summary["runs"]}
+    listed = {run["id"]: run["killed"] for run in cli.here("runs", "list", "--json").summary["runs"]}
     assert listed == {"dead": True, "alive": False, "far": None, "done": False}

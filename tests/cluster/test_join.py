@@ -29,6 +29,7 @@ def test_a_worker_joins_and_ends_with_the_run(cli: Cli, endpoint: Served) -> Non
     wait_until(lambda: not cli.family(), 10.0)
 
 
+@pytest.mark.long
 def test_a_worker_that_waits_for_a_master_can_be_interrupted(cli: Cli) -> None:
     worker = cli.start("worker", "--master", f"127.0.0.1:{free_port()}")
     wait_until(lambda: len(cli.family()) >= 2)

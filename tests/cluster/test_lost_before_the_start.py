@@ -25,6 +25,7 @@ def engines(cli: Cli) -> list[int]:
 
 
 @pytest.mark.parametrize("load", [["--concurrency", "2", "--requests", "4"], ["--rate", "2/s", "--requests", "4"]])
+@pytest.mark.long
 def test_the_only_engine_dies_while_connections_are_opened(cli: Cli, load: list[str]) -> None:
     """An endpoint that takes connections and never shakes hands."""
     cli.prompts()

@@ -192,6 +192,7 @@ def test_ctrl_c_on_a_terminal_drains(cli: Cli, start_oracle: Callable[..., Serve
 
 
 @pytest.mark.parametrize("processes", [pytest.param(1), pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
 def test_tables_csv_and_html(cli: Cli, start_oracle: Callable[..., Served], processes: int) -> None:
     served = start_oracle("--ttft-ms", "40", "--itl-ms", "1")
     more = spread(processes)

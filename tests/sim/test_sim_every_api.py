@@ -73,6 +73,7 @@ def test_the_simulated_endpoint_of_a_run_is_asked_in_its_api(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, pytest.param(False, marks=pytest.mark.long)], ids=["streamed", "plain"])
+@pytest.mark.long
 def test_text(cli: Cli, start_sim: StartSim, stream: bool) -> None:
     served = start_sim(replace(FAST, api_key_env="SIM_TEST_KEY"), env=KEY)
     _run(cli, served, list(APIS), stream)
