@@ -279,8 +279,8 @@ def tool_loop_times(found: Mapping[str, Any]) -> str:
     parallel, sequential = (number(found[name]["mean"]) for name in ("critical_path_s", "sequential_s"))
     how = "at the same time" if found["execution"] == "parallel" else "one after the other"
     return (
-        f"{parts}; calls were executed {how}; critical path {parallel} s on average, one after the other {sequential} s:"
-        f" executing calls at the same time makes a loop {times(found['speed_up'])} as fast"
+        f"{parts}; calls were executed {how}; on average the critical path is {parallel} s, and {sequential} s with"
+        f" calls one after the other: at the same time is {times(found['speed_up'])} as fast"
     )
 
 

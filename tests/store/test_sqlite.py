@@ -276,7 +276,7 @@ def test_a_newer_store_is_refused(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
-    with pytest.raises(UserError, match=r"newer latbench \(store version 3, this one knows 2\); upgrade"):
+    with pytest.raises(UserError, match=r"newer latbench \(store version 4, this one knows 3\); upgrade"):
         Store(path)
 
 
