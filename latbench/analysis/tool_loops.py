@@ -87,19 +87,21 @@ def _times(
     longest, one_by_one = summed(parallel_ns), summed(sequential_ns)
     tools = longest if parallel else one_by_one
     critical, sequential = model + longest, model + one_by_one
-    whole = float(total.sum())
     parts = {"total": total, "model": model, "tools": tools, "critical_path": critical, "sequential": sequential}
+    known = np.isfinite(total) & np.isfinite(model)  # an answer with nothing in it has no last output
+    sums = {name: float(values[known].sum()) for name, values in parts.items()}
     return {
-        **{f"{name}_s": stats.describe(values / NS_PER_S) for name, values in parts.items()},
-        "share": {name: float(values.sum()) / whole if whole else None for name, values in _shares(parts)},
-        "speed_up": float(sequential.sum() / critical.sum()) if len(critical) else None,
+        **{f"{name}_s": stats.describe(values[known] / NS_PER_S) for name, values in parts.items()},
+        "share": _shares(sums),
+        "speed_up": sums["sequential"] / sums["critical_path"] if sums["critical_path"] else None,
     }
 
 
-def _shares(parts: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
-    """What the total consists of."""
-    neither = parts["total"] - parts["model"] - parts["tools"]
-    return [("model", parts["model"]), ("tools", parts["tools"]), ("neither", neither)]
+def _shares(sums: dict[str, float]) -> dict[str, float | None]:
+    """What the total consists of; null where there is none."""
+    parts = {"model": sums["model"], "tools": sums["tools"]}
+    parts["neither"] = sums["total"] - sum(parts.values())
+    return {name: part / sums["total"] if sums["total"] else None for name, part in parts.items()}
 
 
 def _endings(

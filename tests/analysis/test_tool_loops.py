@@ -107,6 +107,13 @@ def test_without_a_loop_that_is_ok_there_are_no_times() -> None:
         assert set(found["share"].values()) == {None}
 
 
+def test_a_loop_that_ends_with_nothing_has_no_times() -> None:
+    nothing = {"first_token_ns": None, "first_text_ns": None, "last_token_ns": None, "chunks": 0, "gaps": b""}
+    found = block(called(0, 1), ok(1, **nothing))["tool_loop"]
+    assert (found["ok"], found["total_s"]["n"], found["speed_up"]) == (1, 0, None)
+    assert block(called(0, 1), ok(1, **nothing), ok(4))["tool_loop"]["total_s"]["n"] == 1
+
+
 def test_other_shapes_have_no_loops_and_loops_no_sessions() -> None:
     found = block(called(0, 1), ok(1))
     assert found["sessions"] is None
