@@ -67,8 +67,8 @@ class Bodies:
         messages: Sequence[Message],
         nonce: str,
         max_tokens: int,
-        mode: str,
-        tools: tuple[Tool, ...],
+        mode: str = TEXT,
+        tools: tuple[Tool, ...] = (),
     ) -> Post:
         """The request of a turn that carries the earlier ones and offers `tools`; the nonce opens the conversation."""
         return self._encode(endpoint, messages, max_tokens, mode, tools=tools).post(nonce)

@@ -277,10 +277,10 @@ def tool_loop_times(found: Mapping[str, Any]) -> str:
     """Where the time of tool loops went, and what executing calls at the same time is worth."""
     parts = ", ".join(f"{name} {share(part)}" for name, part in found["share"].items())
     parallel, sequential = (number(found[name]["mean"]) for name in ("critical_path_s", "sequential_s"))
-    how = "at the same time" if found["execution"] == "parallel" else "one after the other"
+    how = "in parallel" if found["execution"] == "parallel" else "in sequence"
     return (
-        f"{parts}; calls were executed {how}; on average the critical path is {parallel} s, and {sequential} s with"
-        f" calls one after the other: at the same time is {times(found['speed_up'])} as fast"
+        f"{parts}, calls executed {how}; on average its critical path is {parallel} s, and {sequential} s with all"
+        f" calls in sequence: in parallel it is {times(found['speed_up'])} as fast"
     )
 
 

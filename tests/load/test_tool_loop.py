@@ -83,7 +83,7 @@ def test_every_api_loops_and_both_count_the_same(cli: Cli, sim: Served) -> None:
     assert cli.rows(early) == [(0,)], "no round trip begins before its tools are done"
     text = " ".join(cli.run("report").out.split())
     assert "tool loops in step 0: 4, answered 100.00 % (ok 4); 3.00 round trips each, 3.00 calls a turn" in text
-    assert "calls were executed one after the other" in text
+    assert "calls executed in sequence" in text
 
 
 def test_plain_answers_and_loops_that_find_no_end(cli: Cli, sim: Served) -> None:
