@@ -114,6 +114,13 @@ def test_a_loop_that_ends_with_nothing_has_no_times() -> None:
     assert block(called(0, 1), ok(1, **nothing), ok(4))["tool_loop"]["total_s"]["n"] == 1
 
 
+def test_a_task_is_completed_by_the_answer_that_ends_its_loop() -> None:
+    once = called(0, 1, tools_parallel_ns=0, tools_sequential_ns=0)
+    found = block(once, ok(1), called(4, 1), prices={"a": {"input": 1.0, "output": 1.0}})
+    assert (found["outcomes"]["ok"], found["completed"]) == (3, 1)
+    assert found["cost"]["usd_per_completed_task"] == pytest.approx(found["cost"]["usd"])
+
+
 def test_other_shapes_have_no_loops_and_loops_no_sessions() -> None:
     found = block(called(0, 1), ok(1))
     assert found["sessions"] is None
