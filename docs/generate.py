@@ -267,10 +267,10 @@ def providers_page() -> str:
         "",
         "Output modes are those that the API enforces; `text` and `prompted` work with every API "
         "([scenario.md](scenario.md#output-modes)). A prompt with a gap is asked for in words where gaps are not "
-        "filled.",
+        "filled. What tool loops are: [scenario.md](scenario.md#tool-loops).",
         "",
         *_table(
-            ("api", "a stream is", "enforces", "fills gaps", "fields that `body` may not set"),
+            ("api", "a stream is", "enforces", "fills gaps", "tool loops", "fields that `body` may not set"),
             [_abilities(dialect) for dialect in DIALECTS.values()],
         ),
         "",
@@ -326,6 +326,7 @@ def _abilities(dialect: Dialect) -> tuple[str, ...]:
         FRAMINGS[type(dialect.framer())],
         ", ".join(f"`{mode}`" for mode in sorted(dialect.modes)) or "none",
         "yes" if dialect.fills else "no",
+        "yes" if dialect.tools else "no",
         ", ".join(f"`{field}`" for field in sorted(dialect.own)),
     )
 

@@ -3,8 +3,8 @@
 Stamps and durations are float64 (exact to 104 days in nanoseconds); NaN stands for what is not known or not defined.
 Other columns are as narrow as their values allow: a run may have half a million samples. Chunk gaps are too many to
 keep: those of `ok` samples in the measured phase go into histograms, one for each endpoint, step and group of prompts,
-and a slice merges those of its groups. In sessions there is one more for each turn, and where a run has several output
-modes for each of them.
+and a slice merges those of its groups. In conversations there is one more for each turn, and where a run has several
+output modes for each of them.
 """
 
 import re
@@ -54,8 +54,8 @@ class Layout:
     """What is known before the samples come.
 
     `groups` maps a prompt to its group, `windows` an endpoint and a step to the measured phase, `turns` a step of
-    sessions to the turns of each. `open_steps` are those whose arrivals had times of their own, `limited` the metrics
-    that the SLO limits. `modes` says whether the run compares output modes.
+    conversations to the most turns of each. `open_steps` are those whose arrivals had times of their own, `limited` the
+    metrics that the SLO limits. `modes` says whether the run compares output modes.
     """
 
     groups: Mapping[str, int] = field(default_factory=dict)
@@ -112,6 +112,36 @@ class _Gaps:
 
 
 @dataclass(slots=True)
+class ToolTimes:
+    """The calls of the rows that made some: most runs have none."""
+
+    rows: "array[int]" = field(default_factory=lambda: array("q"))
+    calls: "array[int]" = field(default_factory=lambda: array("i"))
+    parallel_ns: "array[float]" = field(default_factory=lambda: array("d"))
+    sequential_ns: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def add(self, row: int, sample: Sample) -> None:
+        """What an answer called; rows rise."""
+        self.rows.append(row)
+        self.calls.append(sample.tool_calls)
+        self.parallel_ns.append(_or_nan(sample.tools_parallel_ns))
+        self.sequential_ns.append(_or_nan(sample.tools_sequential_ns))
+
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Calls, and nanoseconds of them in parallel and in sequence: 0 without a call, NaN where none is executed."""
+        own = np.frombuffer(self.rows, dtype=np.int64)
+        at = np.searchsorted(own, rows)
+        there = at < len(own)
+        there[there] = own[at[there]] == rows[there]
+        found = []
+        for values, kind in ((self.calls, np.int32), (self.parallel_ns, np.float64), (self.sequential_ns, np.float64)):
+            column = np.zeros(len(rows), dtype=kind)
+            column[there] = np.frombuffer(values, dtype=kind)[at[there]]
+            found.append(column)
+        return found[0], found[1], found[2]
+
+
+@dataclass(slots=True)
 class Columns:
     """One row for each sample. Codes are numbers into `OUTCOMES` or the `Names` of the same word.
 
@@ -150,6 +180,7 @@ class Columns:
     modes: Names
     tries: Tries
     reported: Reported
+    tool_times: ToolTimes
     gaps: dict[tuple[int, int, int], _Gaps]
     turn_gaps: dict[tuple[int, int, int], _Gaps]
     mode_gaps: dict[tuple[int, int, int], _Gaps]
@@ -182,7 +213,7 @@ class Columns:
         return rows[:0] if quiet and not np.any(self.key[rows] != self.key[rows[:1]]) else rows
 
     def gaps_of_turn(self, endpoint: int, step: int, turn: int) -> Histogram:
-        """The chunk gaps of an endpoint in a step of sessions, in one of their turns."""
+        """The chunk gaps of an endpoint in a step of conversations, in one of their turns."""
         return _pooled(self.turn_gaps, endpoint, step, (turn,))
 
     def gaps_of_mode(self, endpoint: int, step: int, mode: int) -> Histogram:
@@ -226,7 +257,7 @@ class _Builder:
         self._mode_gaps: dict[tuple[int, int, int], _Gaps] = {}
         self._prompts, self._endpoints = Names(), Names()
         self._kinds, self._models, self._sources, self._modes = Names(), Names(), Names(), Names()
-        self._tries, self._reported = Tries(), Reported()
+        self._tries, self._reported, self._tool_times = Tries(), Reported(), ToolTimes()
         self._errors: dict[tuple[int, int], Counter[Error]] = {}
         self._first_said: dict[tuple[int, Error], Error] = {}
         # Bound once: looking these up anew would take a third of the time of a large run.
@@ -272,6 +303,8 @@ class _Builder:
             for one in sample.tries:
                 self._kinds.number(one.kind or "unknown")
             self._tries.add(row, sample, self._kinds.numbers, _NUMBERS)
+        if sample.tool_calls:
+            self._tool_times.add(row, sample)
         if measured and ok:
             self._add_gaps(sample, endpoint, group)
         elif measured:
@@ -311,6 +344,7 @@ class _Builder:
             modes=self._modes,
             tries=self._tries,
             reported=self._reported,
+            tool_times=self._tool_times,
             gaps=self._gaps,
             turn_gaps=self._turn_gaps,
             mode_gaps=self._mode_gaps,

@@ -37,9 +37,14 @@ def counted(cols: Columns, measured: np.ndarray) -> dict[str, Any]:
 
 
 def completed(cols: Columns, measured: np.ndarray) -> int:
-    """How many answers are `ok` and as expected by prompt and output mode. What nobody asked for is not missing."""
+    """How many answers are `ok` and as expected by prompt and output mode. What nobody asked for is not missing.
+
+    One that calls tools of a tool loop is none: the loop's last one answers.
+    """
     ok = measured[cols.outcome[measured] == OK]
-    return int(np.count_nonzero((cols.met[ok] != 0) & (cols.valid[ok] != 0)))
+    calls, _, executed_ns = cols.tool_times.of(ok)
+    answers = (calls == 0) | np.isnan(executed_ns)
+    return int(np.count_nonzero(answers & (cols.met[ok] != 0) & (cols.valid[ok] != 0)))
 
 
 def outcomes(cols: Columns, rows: np.ndarray) -> dict[str, int]:

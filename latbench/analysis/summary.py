@@ -18,11 +18,12 @@ from latbench.analysis.cost import cost
 from latbench.analysis.groups import SLICES, UNKNOWN, Groups, PromptInfo
 from latbench.analysis.lead import lead
 from latbench.analysis.sessions import sessions
+from latbench.analysis.tool_loops import tool_loops
 from latbench.analysis.windows import loaded_ns, window
 from latbench.analysis.words import OK
 from latbench.metrics.catalogue import METRICS, NS_PER_S
 from latbench.metrics.histogram import Histogram
-from latbench.model.load import Sessions, Step, Trace
+from latbench.model.load import Step, ToolLoop, Trace
 from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Outcome, Sample
 
@@ -63,17 +64,15 @@ def _layout(run: RunRecord, groups: Mapping[str, int]) -> Layout:
         windows={
             (name, step.index): window(step, place) for step in run.steps for place, name in enumerate(run.endpoints)
         },
-        turns={step.index: turns for step in run.steps if (turns := _turns(step)) is not None},
+        turns={
+            step.index: turns
+            for step in run.steps
+            if step.load is not None and (turns := step.load.most_turns) is not None
+        },
         open_steps={step.index for step in run.steps if step.load is not None and step.load.open},
         limited=set(run.slo),
         modes=len(modes.listed(run.scenario)) > 1,
     )
-
-
-def _turns(step: StepRecord) -> int | None:
-    """The turns of a session; None for other shapes."""
-    shape = None if step.load is None else step.load.shape
-    return shape.turns if isinstance(shape, Sessions) else None
 
 
 class _Summary:
@@ -200,26 +199,29 @@ class _Summary:
         measured = self.cols.measured[rows]
         for kind, value, member in self.groups.slices(np.unique(group[measured])):
             block[kind][value] = self._slice(name, step, rows[member[group]], self._gaps(name, step, member))
-        return block | self._sessions(name, step, rows)
+        return block | self._conversations(name, step, rows)
 
     def _slice(self, name: str, step: StepRecord, rows: np.ndarray, gaps: Histogram) -> dict[str, Any]:
         prompts = len(np.unique(self.cols.prompt[rows[self.cols.measured[rows]]]))
         block = self._identity(name) | self._block(name, step, rows, gaps)
         return block | {"prompts": prompts, "thin": prompts < THIN_BELOW_PROMPTS}
 
-    def _sessions(self, name: str, step: StepRecord, rows: np.ndarray) -> dict[str, Any]:
-        """The sessions of an endpoint in one step, and its requests by turn; null for other shapes."""
-        turns = _turns(step)
-        if turns is None:
-            return {"sessions": None, "by_turn": None}
+    def _conversations(self, name: str, step: StepRecord, rows: np.ndarray) -> dict[str, Any]:
+        """The sessions or tool loops of an endpoint in one step, and its requests by turn; null for other shapes."""
+        turns = None if step.load is None else step.load.most_turns
+        if step.load is None or turns is None:
+            return {"sessions": None, "tool_loop": None, "by_turn": None}
         number = self.cols.endpoints.numbers.get(name, -1)
         turn = self.cols.seq[rows] % turns
         by_turn = {
             str(one): self._slice(name, step, rows[turn == one], self.cols.gaps_of_turn(number, step.index, one))
             for one in np.unique(turn[self.cols.measured[rows]]).tolist()
         }
+        shape, running = step.load.shape, self.run.state == "running"
+        loop = isinstance(shape, ToolLoop)
         return {
-            "sessions": sessions(self.cols, rows, turns, running=self.run.state == "running"),
+            "sessions": None if loop else sessions(self.cols, rows, turns, running=running),
+            "tool_loop": tool_loops(self.cols, rows, shape, running=running) if isinstance(shape, ToolLoop) else None,
             "by_turn": by_turn,
         }
 
@@ -259,7 +261,7 @@ class _Summary:
         rows = np.flatnonzero(self._of_endpoint(name))
         measured = rows[self.cols.measured[rows]]
         nothing = dict.fromkeys(
-            ("metrics", "throughput", "speed_up", "meets_slo", "sessions", "by_turn", "modes", *SLICES)
+            ("metrics", "throughput", "speed_up", "meets_slo", "sessions", "tool_loop", "by_turn", "modes", *SLICES)
         )
         number = self.cols.endpoints.numbers.get(name, -1)
         errors: Counter[Error] = Counter()
@@ -393,12 +395,13 @@ def _parts(step: StepRecord) -> tuple[str, ...]:
     """What the words for a step leave out: what ends it, its warm-up, its cap."""
     load = step.load
     if load is None:
-        return ("" if step.requests is None else f"{step.requests} requests", "", "", "")
+        return ("" if step.requests is None else f"{step.requests} requests", "", "", "", "")
     return (
-        "" if load.requests is None else f"{load.requests} requests",
+        "" if load.requests is None else f"{load.requests} {load.arrive}",
         "" if load.duration_ns is None else f"{load.duration_ns / NS_PER_S:g} s",
         f"warm-up {load.warmup_ns / NS_PER_S:g} s" if load.warmup_ns else "no warm-up",
         "" if load.max_in_flight is None else f"at most {load.max_in_flight} in flight",
+        f"up to {load.shape.max_rounds} round trips" if isinstance(load.shape, ToolLoop) else "",
     )
 
 

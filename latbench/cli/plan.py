@@ -45,6 +45,7 @@ def estimate_of(loaded: Loaded, prompts: PromptSet) -> Estimate:
         loaded.scenario.output.max_tokens,
         limits_of(loaded),
         loaded.scenario.seed,
+        loaded.tools(),
     )
 
 
@@ -69,6 +70,7 @@ def check_budget(loaded: Loaded, prompts: PromptSet) -> None:
             prompts.weights,
             scenario.output.max_tokens,
             cold=scenario.cache == "cold",
+            tools=loaded.tools(),
         )
         found = too_small(limits, least)
         if found is not None:

@@ -46,7 +46,7 @@ class Progress:
 def lines(view: LiveView, steps: Sequence[Step]) -> list[str]:
     """The block for a view: the step and what is under way, the rates of the last ten seconds, the outcomes so far."""
     step = steps[view.step]
-    ends = [] if step.requests is None else [f"{step.requests} {'sessions' if step.name == 'sessions' else 'requests'}"]
+    ends = [] if step.requests is None else [f"{step.requests} {step.arrive}"]
     ends += [] if step.duration_ns is None else [f"{(step.warmup_ns + step.duration_ns) / 1e9:g} s"]
     turns = "" if step.slice_ns is None else f" each, in turns of {step.slice_ns / 1e9:g} s"
     total = view.total

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from latbench.engine.transport import Post
 from latbench.model.frames import Job
-from latbench.model.request import PROMPTED, TEXT, Ask, Fill, Message
+from latbench.model.request import PROMPTED, TEXT, Ask, Fill, Message, Tool
 from latbench.plan.draw import NONCE_CHARS, open_with
 from latbench.plan.modes import prompted
 from latbench.providers.registry import DIALECTS
@@ -62,17 +62,29 @@ class Bodies:
         return cut.post(nonce)
 
     def conversation(
-        self, endpoint: int, messages: Sequence[Message], nonce: str, max_tokens: int, mode: str = TEXT
+        self,
+        endpoint: int,
+        messages: Sequence[Message],
+        nonce: str,
+        max_tokens: int,
+        mode: str = TEXT,
+        tools: tuple[Tool, ...] = (),
     ) -> Post:
-        """The request of a turn that carries the earlier ones; the nonce opens the conversation."""
-        return self._encode(endpoint, messages, max_tokens, mode).post(nonce)
+        """The request of a turn that carries the earlier ones and offers `tools`; the nonce opens the conversation."""
+        return self._encode(endpoint, messages, max_tokens, mode, tools=tools).post(nonce)
 
     def _of_prompt(self, endpoint: int, prompt: int, max_tokens: int, mode: str) -> _Cut:
         found = self._job.prompts[prompt]
         return self._encode(endpoint, found.messages, max_tokens, mode, found.fill)
 
     def _encode(
-        self, endpoint: int, messages: Sequence[Message], max_tokens: int, mode: str, fill: Fill | None = None
+        self,
+        endpoint: int,
+        messages: Sequence[Message],
+        max_tokens: int,
+        mode: str,
+        fill: Fill | None = None,
+        tools: tuple[Tool, ...] = (),
     ) -> _Cut:
         to, job = self._job.endpoints[endpoint], self._job
         dialect = DIALECTS[to.api]
@@ -82,7 +94,7 @@ class Bodies:
         if job.cold:
             messages = open_with(_STAND_IN, messages)
             fill = fill and Fill(f"# {_STAND_IN}\n{fill.prefix}", fill.suffix)
-        ask = Ask(tuple(messages), max_tokens, mode, None if mode == TEXT else job.schema, fill)
+        ask = Ask(tuple(messages), max_tokens, mode, None if mode == TEXT else job.schema, fill, tools)
         request = dialect.build(to, ask)
         if not job.cold:
             return _Cut(request.path, request.body, b"")

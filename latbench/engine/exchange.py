@@ -17,8 +17,9 @@ from latbench.engine.clock import raw_ns
 from latbench.engine.transport import BROKEN, MAX_ANSWER_BYTES, Post, Reads, Transport
 from latbench.model.answer import Answer, Refusal
 from latbench.model.errors import DecodeError
-from latbench.model.request import TEXT
+from latbench.model.request import TEXT, Tool
 from latbench.model.sample import Attempt, Headroom, Outcome, Sample, encode_gaps
+from latbench.plan import toolbox
 from latbench.providers.base import Dialect, Framer
 from latbench.providers.headroom import headroom
 
@@ -37,7 +38,7 @@ class Exchange:
 
     `verdict` is set by whoever ends it from outside (timeout, stalled, cancelled). `reported` says that the master has
     been told that it began. `tries` are the attempts that were refused for now, with raw stamps; `waiting` is the last
-    one while the next has not left yet, and nothing is under way.
+    one while the next has not left yet, and nothing is under way. `tools` are those that the model may call.
     """
 
     endpoint: str
@@ -49,6 +50,7 @@ class Exchange:
     streamed: bool
     dialect: Dialect
     mode: str = TEXT
+    tools: tuple[Tool, ...] = ()
     key_index: int = 0
     phase: str = ""
     due_ns: int = 0
@@ -269,6 +271,9 @@ class Exchange:
         ]
         found.waited_ns = self.waited_ns
         found.headroom = self._headroom()
+        found.tool_calls = len(answer.tool_calls)
+        if outcome is Outcome.OK and self.tools and (made := toolbox.calls(answer)):
+            found.tools_parallel_ns, found.tools_sequential_ns = toolbox.times_ns(self.tools, made)
         found.text = self._read_on(text)[:READ_ON_CHARS] or None if outcome is Outcome.OK else None
         return found
 

@@ -20,7 +20,7 @@ from latbench.engine.exchange import SLICE_NS, Exchange
 from latbench.engine.transport import Post, Transport
 from latbench.engine.wallet import Wallet
 from latbench.model.frames import Batch, Job
-from latbench.model.load import Step
+from latbench.model.load import Step, ToolLoop
 from latbench.model.request import Message
 from latbench.model.sample import Outcome, Sample
 from latbench.model.slices import Slices
@@ -180,15 +180,21 @@ class Flight:
     def prepare_turn(
         self, endpoint: int, lane: int, seq: int, first_seq: int, earlier: list[Message]
     ) -> tuple[Ready, list[Message]]:
-        """A turn of a conversation, and its messages so far: the earlier ones and those of the prompt that it draws."""
-        prompt = self._drawer.draw(seq)
-        said = self._job.prompts[prompt].messages
+        """A turn of a conversation, and its messages so far: the earlier ones and those of the prompt that it draws.
+
+        A tool loop has one prompt, that of its first turn: what follows are calls and their results.
+        """
+        assert self.stage is not None
+        loop = isinstance(self.stage.load.shape, ToolLoop)
+        prompt = self._drawer.draw(first_seq if loop else seq)
+        said = () if loop and earlier else self._job.prompts[prompt].messages
         messages = [*earlier, *(one for one in said if not earlier or one.role != "system")]
         mark = self._mark(endpoint, first_seq)  # the conversation's: a cache may know what it has seen of this one
         (mode,) = self._job.modes  # a conversation keeps to one: there is no pair to hold it against
         exchange = self._exchange(endpoint, lane, seq, prompt, mark, mode)
+        exchange.tools = self._job.tools if loop else ()
         max_tokens = self._bodies.max_tokens(prompt)
-        post = self._bodies.conversation(endpoint, messages, mark, max_tokens, mode)
+        post = self._bodies.conversation(endpoint, messages, mark, max_tokens, mode, exchange.tools)
         return self._ready(exchange, post, endpoint, lane, max_tokens), messages
 
     def _index(self, prompt_id: str) -> int:

@@ -17,7 +17,8 @@ import numpy as np
 from latbench.engine.clock import raw_ns
 from latbench.engine.flight import Flight, Ready, Stage
 from latbench.engine.lease import LOOK_S, Lease
-from latbench.model.load import Sessions, Trace
+from latbench.engine.talk import reply
+from latbench.model.load import Sessions, ToolLoop, Trace
 from latbench.model.request import Message
 from latbench.model.sample import Outcome
 from latbench.model.slices import Slices
@@ -29,6 +30,7 @@ AWAKE_NS = 100_000  # before an arrival; about what a virtual machine takes to w
 MADE_AHEAD = 64  # requests: as many as arrive in a moment
 _SPARE_NS = 500_000  # until the next arrival: enough to make another request
 _SECOND_NS = 1_000_000_000
+_LONGEST_PAUSE_S = 3600.0
 _NO_LEASE = "the worker had lost its master"
 _STOPPED = "the load was stopped when this had just become due"
 
@@ -80,7 +82,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """One that could leave at once. `messages` are those of a session's first turn."""
+    """One that could leave at once. `messages` are those of a conversation's first turn."""
 
     at_ns: int
     endpoint: int
@@ -103,7 +105,8 @@ class OpenLoop:
         self._schedule = schedule
         self._cap = cap
         self._over = over
-        self._sessions = load.shape if isinstance(load.shape, Sessions) else None
+        self._talk = load.shape if isinstance(load.shape, Sessions | ToolLoop) else None
+        self._turns = load.most_turns or 1
         self._trace = _TraceRows(load.shape) if isinstance(load.shape, Trace) else None
         by_time = load.duration_ns is not None and len(schedule.offsets) != load.requests
         last_ns = stage.slices.span_ns(load.end_ns) if by_time else schedule.last_ns
@@ -120,7 +123,7 @@ class OpenLoop:
 
     @property
     def tasks(self) -> list["asyncio.Task[None]"]:
-        """Requests and sessions under way."""
+        """Requests and conversations under way."""
         return list(self._tasks)
 
     @property
@@ -235,9 +238,9 @@ class OpenLoop:
 
     def _arrival(self, at_ns: int, endpoint: int, number: int) -> _Arrival:
         flight = self._flight
-        lane = number % SHARDS * len(flight.names) + endpoint  # a session keeps to one key, as a slot does
-        if self._sessions is not None:
-            first = number * self._sessions.turns
+        lane = number % SHARDS * len(flight.names) + endpoint  # a conversation keeps to one key, as a slot does
+        if self._talk is not None:
+            first = number * self._turns
             return _Arrival(at_ns, endpoint, number, *flight.prepare_turn(endpoint, lane, first, first, []))
         prompt_id, max_tokens = ("", 0) if self._trace is None else self._trace.row(number)
         return _Arrival(at_ns, endpoint, number, flight.prepare(endpoint, lane, number, prompt_id, max_tokens), [])
@@ -266,7 +269,9 @@ class OpenLoop:
             )
             return
         self._unanswered[arrival.endpoint] += 1
-        task = asyncio.create_task(self._session(arrival, due_ns) if self._sessions else self._request(arrival, due_ns))
+        task = asyncio.create_task(
+            self._conversation(arrival, due_ns) if self._talk else self._request(arrival, due_ns)
+        )
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         task.add_done_callback(self._flight.watch)
@@ -305,10 +310,10 @@ class OpenLoop:
         may = lambda: self._lease.live and not self._over.is_set() and name not in self._flight.stopped  # noqa: E731
         return await self._flight.wallet.reserve(ready.exchange, ready.post.body, ready.max_tokens, may, self._over)
 
-    async def _session(self, arrival: _Arrival, due_ns: int) -> None:
-        """One turn after the other, each carrying the earlier ones, until one is not `ok`."""
-        assert self._sessions is not None
-        flight, endpoint, turns = self._flight, arrival.endpoint, self._sessions.turns
+    async def _conversation(self, arrival: _Arrival, due_ns: int) -> None:
+        """One turn after the other, each carrying the earlier ones, until one is not `ok` or nothing is to follow."""
+        assert self._talk is not None
+        flight, endpoint, turns = self._flight, arrival.endpoint, self._turns
         ready, messages = arrival.ready, arrival.messages
         for turn in range(turns):
             try:
@@ -322,26 +327,26 @@ class OpenLoop:
             finally:
                 self._unanswered[endpoint] -= 1
             flight.catch_up()
-            outcome = await flight.decoded(exchange)
-            if outcome != Outcome.OK or turn == turns - 1 or not await self._think(endpoint):
+            if await flight.decoded(exchange) != Outcome.OK or turn == turns - 1:
                 return
-            answered = [*messages, Message("assistant", "".join(exchange.answer.text))]
+            following = reply(self._talk, exchange)
+            if following is None or not await self._may_go_on(endpoint, (exchange.ended_ns or 0) + following.after_ns):
+                return
             first = arrival.number * turns
+            answered = [*messages, following.message]
             ready, messages = flight.prepare_turn(endpoint, ready.lane, first + turn + 1, first, answered)
 
-    async def _think(self, endpoint: int) -> bool:
-        """Pause between two turns; whether the next one may begin."""
-        assert self._sessions is not None
-        if self._sessions.think_ns:
-            await self._pause(self._sessions.think_ns / 1e9)
+    async def _may_go_on(self, endpoint: int, at_ns: int) -> bool:
+        """Wait for the next turn, which may begin at `at_ns` (raw); whether it may still begin then."""
         while not self._over.is_set():
-            now_ns = raw_ns() - self._stage.start_ns
-            wait_ns = self._stage.slices.next_turn_ns(now_ns, endpoint) - now_ns
-            if not self._lease.live:
+            now_ns = raw_ns()
+            in_step_ns = max(now_ns, at_ns) - self._stage.start_ns
+            wait_ns = self._stage.slices.next_turn_ns(in_step_ns, endpoint) + self._stage.start_ns - now_ns
+            if wait_ns > 0:
+                await self._pause(min(wait_ns / 1e9, _LONGEST_PAUSE_S))
+            elif not self._lease.live:
                 self._flight.paused = True
                 await self._pause(LOOK_S)
-            elif wait_ns > 0:
-                await self._pause(wait_ns / 1e9)
             else:
                 break
         return not self._over.is_set() and self._flight.names[endpoint] not in self._flight.stopped

@@ -26,10 +26,12 @@ class Usage:
 
 @dataclass(slots=True)
 class ToolCall:
-    """A tool call as far as it has been streamed."""
+    """A tool call as far as it has been streamed. `id` and `signature` are empty where the API gives none."""
 
     name: str = ""
     arguments: list[str] = field(default_factory=list)
+    id: str = ""
+    signature: str = ""
 
 
 @dataclass(slots=True)
@@ -90,3 +92,10 @@ class Answer:
             if arguments:
                 call.arguments.append(arguments)
             self.output_ns.append(at_ns)
+
+    def name_call(self, index: int, identity: object, signature: object = None) -> None:
+        """By what tool call number `index`, if it is there, is sent back: texts, or nothing. The first stays."""
+        call = self.tool_calls.get(index)
+        if call is not None:
+            call.id = call.id or (identity if isinstance(identity, str) else "")
+            call.signature = call.signature or (signature if isinstance(signature, str) else "")

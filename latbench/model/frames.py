@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from latbench.model.load import Step
-from latbench.model.request import Endpoint, Prompt, Timeouts
+from latbench.model.request import Endpoint, Prompt, Timeouts, Tool
 from latbench.model.sample import Sample
 
 _LENGTH = struct.Struct(">I")
@@ -25,7 +25,7 @@ class Job(msgspec.Struct, tag="job"):
     `origin_ns` is the zero of the run's clock, in the CLOCK_MONOTONIC of the machine where the engine runs. `prices`
     are by endpoint, as in `RunRecord`; with `budgeted`, nothing is sent that the master has not granted. With several
     `modes` the same prompts go out in each, held to `schema` where the mode is not `text`. With `respect`, a request
-    that is refused for now waits as it was told, and is made again.
+    that is refused for now waits as it was told, and is made again. `tools` are those of the steps that are tool loops.
     """
 
     run_id: str
@@ -46,6 +46,7 @@ class Job(msgspec.Struct, tag="job"):
     modes: tuple[str, ...] = ("text",)
     schema: dict[str, Any] = {}
     respect: bool = False
+    tools: tuple[Tool, ...] = ()
 
 
 class Slot(msgspec.Struct, array_like=True, frozen=True):

@@ -75,11 +75,31 @@ class Sessions(msgspec.Struct, frozen=True, tag="sessions"):
     think_ns: int = 0
 
 
-Shape = Closed | Constant | Poisson | Gamma | Ramp | Burst | Trace | Sessions
+class ToolLoop(msgspec.Struct, frozen=True, tag="tool_loop"):
+    """Conversations that arrive as `Poisson` does, in which the model may call tools until it answers with text.
+
+    The tools are mocks that take their set time (`model/request.py`, `Tool`), the calls of one turn at the same time or
+    one after the other. A loop is at most `max_rounds` requests; loop l has the sequence numbers from l * max_rounds
+    on, one for each request that it really took.
+    """
+
+    rate: float
+    max_rounds: int = 8
+    parallel: bool = True
+
+    @property
+    def execution(self) -> str:
+        """How the calls of one turn are executed, as the scenario writes it."""
+        return "parallel" if self.parallel else "sequential"
+
+
+Shape = Closed | Constant | Poisson | Gamma | Ramp | Burst | Trace | Sessions | ToolLoop
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One step of the load. Whichever of `requests` (of sessions in `Sessions`) and `duration_ns` comes first ends it.
+    """One step of the load. Whichever of `requests` and `duration_ns` comes first ends it.
+
+    In `Sessions` and `ToolLoop`, `requests` counts conversations.
 
     `warmup_ns` precedes `duration_ns` and is not part of it. With `max_in_flight`, an arrival that finds so many
     requests of its endpoint unanswered is dropped. With `slice_ns`, endpoints take turns: each is loaded for a slice
@@ -117,6 +137,8 @@ class Step(msgspec.Struct, frozen=True):
                 return f"burst {size} every {every_ns / 1e9:g}s"
             case Sessions(rate=rate, turns=turns, think_ns=think_ns):
                 return f"sessions {_per_time(rate)} of {turns} turns{_think(think_ns)}"
+            case ToolLoop(rate=rate):
+                return f"tool_loop {_per_time(rate)} {shape.execution}"
         return f"trace {shape.path}"
 
     @property
@@ -125,15 +147,30 @@ class Step(msgspec.Struct, frozen=True):
         return not isinstance(self.shape, Closed)
 
     @property
+    def most_turns(self) -> int | None:
+        """The most requests that a conversation takes, and the sequence numbers it has; None for single requests."""
+        match self.shape:
+            case Sessions(turns=turns) | ToolLoop(max_rounds=turns):
+                return turns
+        return None
+
+    @property
+    def arrive(self) -> str:
+        """What arrives, and is counted by `requests`."""
+        return {"sessions": "sessions", "tool_loop": "tool loops"}.get(self.name, "requests")
+
+    @property
     def concurrency(self) -> int | None:
         """Requests at a time in a closed loop."""
         return self.shape.concurrency if isinstance(self.shape, Closed) else None
 
     @property
     def rate(self) -> float | None:
-        """Arrivals (of sessions in `Sessions`) a second, where one number says it; of a ramp, the rate it ends with."""
+        """Arrivals (of conversations, too) a second, where one number says it; of a ramp, the rate it ends with."""
         match self.shape:
-            case Constant(rate=rate) | Poisson(rate=rate) | Gamma(rate=rate) | Sessions(rate=rate) | Ramp(end=rate):
+            case Constant(rate=rate) | Poisson(rate=rate) | Gamma(rate=rate) | Ramp(end=rate):
+                return rate
+            case Sessions(rate=rate) | ToolLoop(rate=rate):
                 return rate
             case Burst(size=size, every_ns=every_ns):
                 return size * 1e9 / every_ns

@@ -14,11 +14,36 @@ MODES = (TEXT, PROMPTED, "json_schema", "tool")
 """How an answer may be asked for: as it comes, by a schema in the prompt, held to a schema, as a tool's arguments."""
 
 
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    """A tool call of the model's, and what the tool gave back.
+
+    `arguments` is JSON as the model wrote it: hostile text, maybe no JSON at all. `id` is empty where the API has none.
+    `signature` is what some models want to see again beside the call.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    result: str
+    signature: str = ""
+
+
 class Message(msgspec.Struct, frozen=True, array_like=True):
-    """One turn of a conversation."""
+    """One turn of a conversation. With `calls` it is the model's turn that made them, and the results that followed."""
 
     role: str
     content: str
+    calls: tuple[Call, ...] = ()
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A mock tool that the model may call: it gives back `result` after `delay_ns`, whatever it is called with."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    result: str
+    delay_ns: int
 
 
 class Fill(msgspec.Struct, frozen=True):
@@ -79,7 +104,8 @@ class Ask(msgspec.Struct, frozen=True):
 
     `mode` is `text`, `json_schema` (the answer's text is held to `schema`) or `tool` (one tool with `schema` as its
     parameters has to be called). A mode of `prompted` never comes here: the schema then stands in the messages. Where
-    the API fills gaps, `fill` is sent instead of `messages`.
+    the API fills gaps, `fill` is sent instead of `messages`. With `tools`, which go with `text` only, the model may
+    call these, or not.
     """
 
     messages: tuple[Message, ...]
@@ -87,6 +113,7 @@ class Ask(msgspec.Struct, frozen=True):
     mode: str = "text"
     schema: dict[str, Any] | None = None
     fill: Fill | None = None
+    tools: tuple[Tool, ...] = ()
 
 
 class HttpRequest(msgspec.Struct, frozen=True):

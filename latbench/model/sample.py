@@ -65,6 +65,9 @@ class Sample(msgspec.Struct, array_like=True):
     `key_index` is the place of the API key that was used. `reference_tokens` counts the visible text with o200k_base,
     whatever the model's own tokens are; `valid` says whether the answer satisfies the schema that was asked for, `met`
     whether it is what the prompt expects; None where nobody asked.
+
+    `tool_calls` counts the calls in the answer. Where they were to be executed by the mock tools of a tool loop,
+    `tools_parallel_ns` is how long that takes all at once, and `tools_sequential_ns` one after the other.
     """
 
     endpoint: str
@@ -115,6 +118,9 @@ class Sample(msgspec.Struct, array_like=True):
     valid: bool | None = None
     met: bool | None = None
     text: str | None = None
+    tool_calls: int = 0
+    tools_parallel_ns: int | None = None
+    tools_sequential_ns: int | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:

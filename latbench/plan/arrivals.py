@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from latbench.model.load import Burst, Closed, Constant, Gamma, Poisson, Ramp, Sessions, Step
+from latbench.model.load import Burst, Closed, Constant, Gamma, Poisson, Ramp, Sessions, Step, ToolLoop
 
 MAX_ARRIVALS = 20_000_000
 _QUANTA = 2.0**24  # in a mean gap: fine enough for any rate, and coarse enough to swallow the last bits of a library
@@ -27,7 +27,7 @@ _TINY = 1e-200  # divides nothing but 0, or what is not used
 
 
 def arrivals(step: Step, seed: int, index: int) -> np.ndarray:
-    """All arrivals of `step`, number `index` of the run; of `Sessions`, the starts of the sessions.
+    """All arrivals of `step`, number `index` of the run; of conversations, their starts.
 
     In int64 nanoseconds from the step's start, in time that the endpoint is loaded, warm-up included; never falling.
     Different steps of a run have independent streams; `requests` and the end only cut.
@@ -38,7 +38,7 @@ def arrivals(step: Step, seed: int, index: int) -> np.ndarray:
             raise ValueError("a closed loop has no arrivals: its turns begin when the last ones have ended")
         case Constant(rate=rate):
             return _constant(step, rate)
-        case Poisson(rate=rate) | Sessions(rate=rate):
+        case Poisson(rate=rate) | Sessions(rate=rate) | ToolLoop(rate=rate):
             return _stretched(step, _process(seed, index, _exponential), _by_rate(rate))
         case Gamma(rate=rate, cv=cv):
             return _stretched(step, _process(seed, index, _gamma(cv)), _by_rate(rate))
@@ -58,8 +58,8 @@ def digest(offsets: np.ndarray) -> str:
 
 
 def sequence(step: Step) -> int:
-    """How many sequence numbers an arrival takes: the turns of a session, else 1."""
-    return step.shape.turns if isinstance(step.shape, Sessions) else 1
+    """How many sequence numbers an arrival has: the most turns of a conversation, else 1."""
+    return step.most_turns or 1
 
 
 def _checked(step: Step, count: int) -> int:

@@ -6,9 +6,12 @@ how many requests a closed loop by duration makes: its totals are None, and the 
 Input tokens are the mean over the prompts by their weights, in o200k tokens: a provider counts with a tokenizer of its
 own and adds its template: a price is an estimate, and no bound, though it takes every answer as long as it may be.
 Output tokens are the most that may be asked for. A turn of a session is counted with all
-turns before it, prompts and answers, the answers as long as they may be.
+turns before it, prompts and answers, the answers as long as they may be. A tool loop is counted with all the round
+trips that it may have, and in each of them the definitions of the tools and, for each turn before, one result, the
+longest: most loops are over much earlier.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -17,27 +20,29 @@ import msgspec
 import numpy as np
 
 from latbench.analysis.stats import NEED
-from latbench.model.load import Sessions, Step, Trace
-from latbench.model.request import Ask, Endpoint, Prompt
+from latbench.model.load import Sessions, Step, ToolLoop, Trace
+from latbench.model.request import Ask, Endpoint, Prompt, Tool
 from latbench.plan.arrivals import arrivals, sequence
 from latbench.plan.budget import Amount, Limits, Price, worst_case
 from latbench.plan.draw import NONCE_CHARS, open_with
 from latbench.providers.registry import DIALECTS
+from latbench.scenario.tokens import count as tokens_of
 
 _NANO = 1e9
 _Number = TypeVar("_Number", int, float)
 
 
 class StepEstimate(msgspec.Struct, frozen=True):
-    """One step; None is not known before the start.
+    """One step; None is not known before the start. `arrive` says what arrives: requests, sessions or tool loops.
 
-    `arrivals` (sessions in `sessions`, else requests), `requests` and `measured` are for each endpoint, the rest of
-    the totals over all endpoints; all but `measured` include the warm-up. `request_*` are for one request, and
+    `arrivals` (sessions, tool loops, else requests), `requests` and `measured` are for each endpoint, the rest of the
+    totals over all endpoints; all but `measured` include the warm-up. `request_*` are for one request, and
     `request_usd` for that of each endpoint that has a price. `seconds` ends before the last answers are awaited.
     `percentiles` are those that `measured` requests of an endpoint suffice for, if all of them are `ok`.
     """
 
     load: str
+    arrive: str
     arrivals: int | None
     requests: int | None
     measured: int | None
@@ -80,13 +85,14 @@ def estimate(
     max_tokens: int,
     budget: Limits,
     seed: int,
+    tools: Sequence[Tool] = (),
 ) -> Estimate:
     """What `steps` send to `endpoints` (names), with the prices and weights of the run and the scenario's `max_tokens`.
 
     Raises ValueError for a step with more arrivals than a run can have.
     """
     priced = {name: price for name in endpoints if (price := Price.of(prices.get(name))) is not None}
-    sizes = _Sizes(prompts, weights, max_tokens)
+    sizes = _Sizes(prompts, weights, max_tokens, tools)
     found = [_step(step, _offsets(step, seed, index), sizes, endpoints, priced) for index, step in enumerate(steps)]
     requests = _sum([step.total_requests for step in found])
     tokens = [_sum([step.input_tokens for step in found]), _sum([step.output_tokens for step in found])]
@@ -124,7 +130,9 @@ def _sum(parts: Sequence[_Number | None]) -> _Number | None:
 class _Sizes:
     """How long requests are and how long their answers may be, in tokens."""
 
-    def __init__(self, prompts: Sequence[Prompt], weights: Mapping[str, float], max_tokens: int) -> None:
+    def __init__(
+        self, prompts: Sequence[Prompt], weights: Mapping[str, float], max_tokens: int, tools: Sequence[Tool]
+    ) -> None:
         there = Counter(prompt.task for prompt in prompts)
         share = {task: weight / sum(weights.values()) / there[task] for task, weight in weights.items()}
         drawn = [prompt for prompt in prompts if prompt.task in share]
@@ -132,6 +140,8 @@ class _Sizes:
         self._output = {prompt.id: min(max_tokens, prompt.max_tokens or max_tokens) for prompt in prompts}
         self.mean_input = sum(share[prompt.task] * prompt.tokens for prompt in drawn)
         self.most_output = max(self._output[prompt.id] for prompt in drawn)
+        self._tools = sum(tokens_of(tool.name + tool.description + json.dumps(tool.parameters)) for tool in tools)
+        self._result = max((tokens_of(tool.result) for tool in tools), default=0)
 
     def mean_of(self, step: Step, offsets: np.ndarray | None) -> tuple[float, float]:
         """Input and output tokens of a request of the step, on average."""
@@ -142,6 +152,9 @@ class _Sizes:
                 # Turn t has t + 1 prompts and t answers in it: over all turns (turns + 1) / 2 and (turns - 1) / 2.
                 earlier = self.most_output * (turns - 1) / 2
                 return self.mean_input * (turns + 1) / 2 + earlier, self.most_output
+            case ToolLoop(max_rounds=rounds):
+                earlier = (self.most_output + self._result) * (rounds - 1) / 2
+                return self.mean_input + self._tools + earlier, self.most_output
         return self.mean_input, self.most_output
 
     def _mean_of_trace(self, trace: Trace, count: int) -> tuple[float, float]:
@@ -173,6 +186,7 @@ def _step(
         usd = sum(price.nano_usd(total_input, total_output) for price in priced.values()) / _NANO
     return StepEstimate(
         load=step.words,
+        arrive=step.arrive,
         arrivals=requests if offsets is None else len(offsets),
         requests=requests,
         measured=measured,
@@ -195,7 +209,12 @@ def _times(each: int | None, count: int) -> int | None:
 
 
 def _measured(step: Step, offsets: np.ndarray | None) -> int | None:
-    """Requests of an endpoint that are due after the warm-up; of a session all turns are, if its first one is."""
+    """Requests of an endpoint that are due after the warm-up; of a session all turns are, if its first one is.
+
+    None where nobody knows: of tool loops, and of a closed loop with a warm-up.
+    """
+    if isinstance(step.shape, ToolLoop):
+        return None
     if offsets is not None:
         return int(np.count_nonzero(offsets >= step.warmup_ns)) * sequence(step)
     return None if step.warmup_ns else step.requests
@@ -221,6 +240,7 @@ def smallest_request(
     max_tokens: int,
     *,
     cold: bool,
+    tools: Sequence[Tool] = (),
 ) -> Amount:
     """The least, in each dimension, that a budget has to have left before any request may go to an endpoint.
 
@@ -229,6 +249,7 @@ def smallest_request(
     """
     named = {name for step in steps if isinstance(step.shape, Trace) for name in step.shape.prompt_ids}
     asked = {int(most) for step in steps if isinstance(step.shape, Trace) for most in _asked(step.shape)} - {0}
+    loops = all(isinstance(step.shape, ToolLoop) for step in steps)
     rate = Price.of(price)
     least: Amount | None = None
     for prompt in prompts:
@@ -236,7 +257,7 @@ def smallest_request(
             continue
         longest = min(max_tokens, prompt.max_tokens or max_tokens, *asked)
         messages = open_with("0" * NONCE_CHARS, prompt.messages) if cold else prompt.messages
-        body = DIALECTS[endpoint.api].build(endpoint, Ask(messages, longest)).body
+        body = DIALECTS[endpoint.api].build(endpoint, Ask(messages, longest, tools=tuple(tools) if loops else ())).body
         worst = worst_case(rate, len(body), longest)
         least = worst if least is None else least.least(worst)
     return least or Amount()

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from latbench.model.load import Closed, Sessions, Step
+from latbench.model.load import Closed, Step
 
 SHARDS = 64
 GENERATION = 1 << 32
@@ -64,18 +64,19 @@ def gaps(load: Step, seqs: Collection[int] | np.ndarray) -> int:
     """How many sequence numbers were passed over, if these are all that one endpoint was sent in one step.
 
     Each lane begins its numbers in order, so those that were begun are a prefix of it: a number that is missing below
-    one that is there was lost on the way to the store. So is a turn of a session below a later one, and the first turn
-    of a session below a later session. What is missing at the end of a lane cannot be told from what was never begun.
+    one that is there was lost on the way to the store. So is a turn of a conversation below a later one, and the first
+    turn of a conversation below a later conversation. What is missing at the end of a lane cannot be told from what was
+    never begun.
     """
     numbers = np.unique(np.fromiter(seqs, dtype=np.int64, count=len(seqs)))
     if isinstance(load.shape, Closed):
         stride = ELASTIC_SLOTS if load.elastic else load.shape.concurrency
         generation, within = np.divmod(numbers, GENERATION)
         return _passed_over(generation * GENERATION + within % stride, within // stride)
-    if isinstance(load.shape, Sessions):
-        sessions, turns = np.divmod(numbers, load.shape.turns)
-        arrived = np.unique(sessions)
-        return _passed_over(sessions, turns) + _passed_over(arrived % SHARDS, arrived // SHARDS)
+    if load.most_turns is not None:
+        conversations, turns = np.divmod(numbers, load.most_turns)
+        arrived = np.unique(conversations)
+        return _passed_over(conversations, turns) + _passed_over(arrived % SHARDS, arrived // SHARDS)
     return _passed_over(numbers % SHARDS, numbers // SHARDS)
 
 

@@ -18,8 +18,9 @@ import msgspec
 
 from latbench.model.answer import Answer, Usage
 from latbench.model.errors import DecodeError
-from latbench.model.request import Ask, Endpoint, HttpRequest
+from latbench.model.request import Ask, Endpoint, HttpRequest, Message
 from latbench.providers.base import SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
+from latbench.providers.conversation import arguments, with_ids
 from latbench.providers.fields import Wire, count, excerpt, finish, identity, json_text, parse, refuse
 from latbench.providers.refusals import refusal_of_event, refusal_of_status
 from latbench.wire.sse import SseFramer
@@ -47,6 +48,7 @@ class _Block(Wire):
     type: str | None = None
     text: str | None = None
     thinking: str | None = None
+    id: Any = None
     name: str | None = None
     input: Any = None
 
@@ -128,11 +130,10 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
     `max_tokens_field` says, and usage comes without being asked for.
     """
     system = "\n\n".join(message.content for message in ask.messages if message.role == "system")
-    turns = [message for message in ask.messages if message.role != "system"]
     fields: dict[str, Any] = {
         "model": endpoint.model,
         "max_tokens": ask.max_tokens,
-        "messages": [{"role": message.role, "content": message.content} for message in turns],
+        "messages": [turn for place, message in enumerate(ask.messages) for turn in _turns(place, message)],
         "stream": endpoint.stream,
     }
     if system:
@@ -143,8 +144,25 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
         tool = {"name": SCHEMA_NAME, "description": SCHEMA_PURPOSE, "input_schema": ask.schema, "strict": True}
         fields["tools"] = [tool]
         fields["tool_choice"] = {"type": "tool", "name": SCHEMA_NAME}
+    if ask.tools:
+        fields["tools"] = [
+            {"name": tool.name, "description": tool.description, "input_schema": tool.parameters} for tool in ask.tools
+        ]
     request = json_post(endpoint, "/messages", fields)
     return msgspec.structs.replace(request, headers=request.headers | {"anthropic-version": VERSION})
+
+
+def _turns(place: int, message: Message) -> list[dict[str, Any]]:
+    """Message number `place` as turns: none for a system message; with calls, blocks, and the results as the user's."""
+    if message.role == "system":
+        return []
+    if not message.calls:
+        return [{"role": message.role, "content": message.content}]
+    named = list(with_ids(place, message.calls))
+    said: list[dict[str, Any]] = [{"type": "text", "text": message.content}] if message.content else []
+    said += [{"type": "tool_use", "id": name, "name": call.name, "input": arguments(call)} for name, call in named]
+    results = [{"type": "tool_result", "tool_use_id": name, "content": call.result} for name, call in named]
+    return [{"role": message.role, "content": said}, {"role": "user", "content": results}]
 
 
 def auth(key: str) -> dict[str, str]:
@@ -229,8 +247,9 @@ def _add_block(index: int, block: _Block, at_ns: int, answer: Answer) -> None:
     """A block that begins, or a whole one."""
     if block.type in _CALLS:
         # In a stream the input is empty here, and its pieces follow; where it is whole, none do.
-        arguments = json_text(block.input) if block.input else ""
-        answer.add_tool_call(index, block.name or "", arguments, at_ns)
+        given = json_text(block.input) if block.input else ""
+        answer.add_tool_call(index, block.name or "", given, at_ns)
+        answer.name_call(index, block.id)
     elif block.type == "thinking":
         answer.add_reasoning(block.thinking or "", at_ns)
     elif block.type == "text":
@@ -278,4 +297,5 @@ DIALECT = Dialect(
     refusal=refusal_of_status,
     own=frozenset({"model", "messages", "system", "stream", "max_tokens"}),
     modes=frozenset({"json_schema", "tool"}),
+    tools="tools",
 )

@@ -46,4 +46,5 @@ DIALECT = Dialect(
     refusal=refusal_of_status,
     own=openai_chat.DIALECT.own,
     modes=openai_chat.DIALECT.modes,
+    tools=openai_chat.DIALECT.tools,
 )

@@ -58,8 +58,9 @@ class Dialect:
 
     `own` are the fields of a body that a scenario may not set, because `build` sets them or because they ask for more
     than a budget counts; a field inside another has a dotted name. `modes` are the output modes that the API enforces,
-    `fills` whether it fills gaps (`Ask.fill`). `signer(endpoint, environ)` makes what signs each request, for an API
-    that wants that and an endpoint that names no key; it raises UserError where it cannot.
+    `fills` whether it fills gaps (`Ask.fill`), `tools` the field in which it is offered tools to call (`Ask.tools`),
+    empty where it has none. `signer(endpoint, environ)` makes what signs each request, for an API that wants that and
+    an endpoint that names no key; it raises UserError where it cannot.
     """
 
     api: str
@@ -72,6 +73,7 @@ class Dialect:
     own: frozenset[str] = frozenset({"model", "messages", "stream"})
     modes: frozenset[str] = frozenset()
     fills: bool = False
+    tools: str = ""
     signer: Callable[[Endpoint, Mapping[str, str]], Signer] | None = None
 
     def own_in(self, body: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -79,11 +81,11 @@ class Dialect:
 
         What is no mapping where a field of `own` would be inside it counts as well: it would take the place of ours.
         """
-        found = {_path_in(body, tuple(name.split("."))) for name in self.own}
+        found = {path_in(body, tuple(name.split("."))) for name in self.own}
         return sorted(path for path in found if path)
 
 
-def _path_in(body: Mapping[str, Any], path: tuple[str, ...]) -> tuple[str, ...]:
+def path_in(body: Mapping[str, Any], path: tuple[str, ...]) -> tuple[str, ...]:
     """As much of `path` as `body` sets; nothing where it leaves the field alone."""
     inner: Any = body
     for depth, name in enumerate(path):

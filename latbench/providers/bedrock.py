@@ -23,9 +23,10 @@ import msgspec
 
 from latbench.model.answer import Answer, Refusal, Usage
 from latbench.model.errors import DecodeError
-from latbench.model.request import Ask, Endpoint, HttpRequest
+from latbench.model.request import Ask, Endpoint, HttpRequest, Message
 from latbench.model.sample import Outcome
 from latbench.providers.base import SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
+from latbench.providers.conversation import arguments, with_ids
 from latbench.providers.fields import Wire, count, excerpt, finish, identity, parse, refuse
 from latbench.providers.refusals import capped, refusal_of_event, refusal_of_status
 from latbench.providers.sigv4 import signer
@@ -37,6 +38,7 @@ class _Shape(Wire, rename="camel"):
 
 
 class _ToolUse(_Shape):
+    tool_use_id: Any = None
     name: str | None = None
     input: msgspec.Raw = msgspec.Raw()  # a text in a stream, any JSON in a plain answer
 
@@ -116,11 +118,7 @@ _TEXT = msgspec.json.Decoder(str)
 def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
     """The request without credentials. System messages stand apart, wherever in the conversation they were."""
     fields: dict[str, Any] = {
-        "messages": [
-            {"role": message.role, "content": [{"text": message.content}]}
-            for message in ask.messages
-            if message.role != "system"
-        ],
+        "messages": [turn for place, message in enumerate(ask.messages) for turn in _turns(place, message)],
         "inferenceConfig": {"maxTokens": ask.max_tokens},
     }
     system = [{"text": message.content} for message in ask.messages if message.role == "system"]
@@ -132,9 +130,34 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
     elif ask.mode == "tool":
         tool = {"name": SCHEMA_NAME, "description": SCHEMA_PURPOSE, "inputSchema": {"json": ask.schema}}
         fields["toolConfig"] = {"tools": [{"toolSpec": tool}], "toolChoice": {"tool": {"name": SCHEMA_NAME}}}
+    if ask.tools:
+        offered = [
+            {
+                "toolSpec": {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "inputSchema": {"json": tool.parameters},
+                }
+            }
+            for tool in ask.tools
+        ]
+        fields["toolConfig"] = {"tools": offered}
     # A model may be an ARN: its colons and slashes belong to one segment of the path.
     path = f"/model/{quote(endpoint.model, safe='')}/converse{'-stream' if endpoint.stream else ''}"
     return json_post(endpoint, path, fields, "application/vnd.amazon.eventstream")
+
+
+def _turns(place: int, message: Message) -> list[dict[str, Any]]:
+    """Message number `place` as turns: none for a system message, and the results of calls as the user's."""
+    if message.role == "system":
+        return []
+    said: list[dict[str, Any]] = [{"text": message.content}] if message.content or not message.calls else []
+    if not message.calls:
+        return [{"role": message.role, "content": said}]
+    named = list(with_ids(place, message.calls))
+    said += [{"toolUse": {"toolUseId": name, "name": call.name, "input": arguments(call)}} for name, call in named]
+    results = [{"toolResult": {"toolUseId": name, "content": [{"text": call.result}]}} for name, call in named]
+    return [{"role": message.role, "content": said}, {"role": "user", "content": results}]
 
 
 def auth(key: str) -> dict[str, str]:
@@ -158,6 +181,7 @@ def _add_start(content: bytes, at_ns: int, answer: Answer) -> None:
     event = parse(_START, content, "a contentBlockStart")
     if event.start is not None and event.start.tool_use is not None:
         answer.add_tool_call(event.content_block_index, event.start.tool_use.name or "", "", at_ns)
+        answer.name_call(event.content_block_index, event.start.tool_use.tool_use_id)
 
 
 def _add_delta(content: bytes, at_ns: int, answer: Answer) -> None:
@@ -223,6 +247,7 @@ def decode_plain(body: bytes, at_ns: int, answer: Answer) -> None:
         _add_words(block, at_ns, answer)
         if block.tool_use is not None:
             answer.add_tool_call(index, block.tool_use.name or "", _text_of(block.tool_use.input), at_ns)
+            answer.name_call(index, block.tool_use.tool_use_id)
     del answer.output_ns[:]
     answer.first_text_ns = None
     _end(plain.stop_reason, answer)
@@ -269,5 +294,6 @@ DIALECT = Dialect(
     refusal=refusal,
     own=frozenset({"messages", "system", "inferenceConfig.maxTokens"}),
     modes=frozenset({"json_schema", "tool"}),
+    tools="toolConfig.tools",
     signer=signer,
 )

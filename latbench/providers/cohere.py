@@ -21,6 +21,7 @@ from latbench.model.answer import Answer, Usage
 from latbench.model.errors import DecodeError
 from latbench.model.request import Ask, Endpoint, HttpRequest
 from latbench.providers.base import SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
+from latbench.providers.conversation import chat_messages, chat_tools
 from latbench.providers.fields import Wire, count, excerpt, finish, identity, parse, refuse
 from latbench.providers.refusals import refusal_of_event, refusal_of_status
 from latbench.wire.sse import SseFramer
@@ -52,6 +53,7 @@ class _Function(Wire):
 
 
 class _ToolCall(Wire):
+    id: Any = None
     function: _Function | None = None
 
 
@@ -112,7 +114,7 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
     """The request without credentials. `strict_tools` holds a call's arguments to the schema (cohere 7.3 source)."""
     fields: dict[str, Any] = {
         "model": endpoint.model,
-        "messages": [{"role": message.role, "content": message.content} for message in ask.messages],
+        "messages": chat_messages(ask.messages),
         "max_tokens": ask.max_tokens,
         "stream": endpoint.stream,
     }
@@ -123,6 +125,8 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
         fields["tools"] = [{"type": "function", "function": function}]
         fields["tool_choice"] = "REQUIRED"
         fields["strict_tools"] = True
+    if ask.tools:
+        fields["tools"] = chat_tools(ask.tools)
     return json_post(endpoint, "/chat", fields)
 
 
@@ -194,6 +198,7 @@ def _add_message(message: _Message, first_call: int, at_ns: int, answer: Answer)
     for index, call in enumerate(_listed(message.tool_calls), first_call):
         function = call.function or _Function()
         answer.add_tool_call(index, function.name or "", function.arguments or "", at_ns)
+        answer.name_call(index, call.id)
     del answer.output_ns[stamps + 1 :]
 
 
@@ -234,4 +239,5 @@ DIALECT = Dialect(
     refusal=refusal_of_status,
     own=frozenset({"model", "messages", "stream", "max_tokens"}),
     modes=frozenset({"json_schema", "tool"}),
+    tools="tools",
 )

@@ -24,8 +24,9 @@ import msgspec
 
 from latbench.model.answer import Answer, Usage
 from latbench.model.errors import DecodeError
-from latbench.model.request import Ask, Endpoint, HttpRequest
+from latbench.model.request import Ask, Call, Endpoint, HttpRequest, Message
 from latbench.providers.base import SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
+from latbench.providers.conversation import arguments
 from latbench.providers.fields import Wire, count, excerpt, finish, identity, json_text, parse, refuse
 from latbench.providers.refusals import refusal_of_event, refusal_of_status
 from latbench.wire.sse import SseFramer
@@ -55,9 +56,11 @@ class _Part(Wire, rename="camel"):
     text: str | None = None
     thought: bool | None = None
     function_call: "_FunctionCall | None" = None
+    thought_signature: Any = None
 
 
 class _FunctionCall(Wire):
+    id: Any = None
     name: str | None = None
     args: dict[str, Any] | None = None
 
@@ -159,12 +162,8 @@ class GeminiFramer:
 
 def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
     """The request without credentials. Without `alt=sse` a stream would be one JSON array."""
-    turns = [message for message in ask.messages if message.role != "system"]
     fields: dict[str, Any] = {
-        "contents": [
-            {"role": "model" if message.role == "assistant" else message.role, "parts": [{"text": message.content}]}
-            for message in turns
-        ],
+        "contents": [content for message in ask.messages for content in _contents(message)],
         "generationConfig": {"maxOutputTokens": ask.max_tokens},
     }
     system = [{"text": message.content} for message in ask.messages if message.role == "system"]
@@ -176,10 +175,45 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
         function = {"name": SCHEMA_NAME, "description": SCHEMA_PURPOSE, "parametersJsonSchema": ask.schema}
         fields["tools"] = [{"functionDeclarations": [function]}]
         fields["toolConfig"] = {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": [SCHEMA_NAME]}}
+    if ask.tools:
+        declared = [
+            {"name": tool.name, "description": tool.description, "parametersJsonSchema": tool.parameters}
+            for tool in ask.tools
+        ]
+        fields["tools"] = [{"functionDeclarations": declared}]
     # As the SDK has it: what names its collection (`models/…`, `tunedModels/…`) goes out as it is.
     model = endpoint.model if "/" in endpoint.model else f"models/{endpoint.model}"
     method = "streamGenerateContent?alt=sse" if endpoint.stream else "generateContent"
     return json_post(endpoint, f"/{quote(model)}:{method}", fields)
+
+
+def _contents(message: Message) -> list[dict[str, Any]]:
+    """A message as contents: none for a system message, and the results of calls as the user's."""
+    if message.role == "system":
+        return []
+    role = "model" if message.role == "assistant" else message.role
+    if not message.calls:
+        return [{"role": role, "parts": [{"text": message.content}]}]
+    said = [{"text": message.content}] if message.content else []
+    results = [
+        {"functionResponse": {"name": call.name, "response": {"result": call.result}} | _id(call)}
+        for call in message.calls
+    ]
+    return [
+        {"role": role, "parts": [*said, *(_call(call) for call in message.calls)]},
+        {"role": "user", "parts": results},
+    ]
+
+
+def _call(call: Call) -> dict[str, Any]:
+    """A call as the model made it. Newer models refuse their own calls without the signature (Gemini API, thinking)."""
+    part: dict[str, Any] = {"functionCall": {"name": call.name, "args": arguments(call)} | _id(call)}
+    return part | {"thoughtSignature": call.signature} if call.signature else part
+
+
+def _id(call: Call) -> dict[str, str]:
+    """Its id where the API gave one: Vertex has none, and refuses one."""
+    return {"id": call.id} if call.id else {}
 
 
 def auth(key: str) -> dict[str, str]:
@@ -230,8 +264,9 @@ def _add_candidate(candidate: _Candidate, at_ns: int, answer: Answer) -> None:
             answer.add_text(part.text or "", at_ns)
         call = part.function_call
         if call is not None:
-            arguments = "" if call.args is None else json_text(call.args)
-            answer.add_tool_call(len(answer.tool_calls), call.name or "", arguments, at_ns)
+            index, given = len(answer.tool_calls), "" if call.args is None else json_text(call.args)
+            answer.add_tool_call(index, call.name or "", given, at_ns)
+            answer.name_call(index, call.id, part.thought_signature)
     if candidate.finish_reason:
         answer.complete = True
         finish(candidate.finish_reason, answer)
@@ -274,4 +309,5 @@ DIALECT = Dialect(
     refusal=refusal_of_status,
     own=_OWN,
     modes=frozenset({"json_schema", "tool"}),
+    tools="tools",
 )

@@ -12,6 +12,7 @@ from typing import Any
 from latbench.model.request import Ask, Endpoint, HttpRequest
 from latbench.providers import openai_chat
 from latbench.providers.base import PAST_BUDGET, SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
+from latbench.providers.conversation import chat_messages, chat_tools
 from latbench.providers.refusals import refusal_of_status
 from latbench.wire.sse import SseFramer
 
@@ -22,7 +23,7 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
     if ask.fill is not None:
         fields |= {"prompt": ask.fill.prefix, "suffix": ask.fill.suffix}
         return json_post(endpoint, "/fim/completions", fields)
-    fields["messages"] = [{"role": message.role, "content": message.content} for message in ask.messages]
+    fields["messages"] = chat_messages(ask.messages)
     if ask.mode == "json_schema":
         wanted = {"name": SCHEMA_NAME, "schema": ask.schema, "strict": True}
         fields["response_format"] = {"type": "json_schema", "json_schema": wanted}
@@ -30,6 +31,8 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
         function = {"name": SCHEMA_NAME, "description": SCHEMA_PURPOSE, "parameters": ask.schema, "strict": True}
         fields["tools"] = [{"type": "function", "function": function}]
         fields["tool_choice"] = "any"  # one of the tools has to be called, and there is one
+    if ask.tools:
+        fields["tools"] = chat_tools(ask.tools)
     return json_post(endpoint, "/chat/completions", fields)
 
 
@@ -44,4 +47,5 @@ DIALECT = Dialect(
     own=frozenset({"model", "messages", "prompt", "suffix", "stream", "max_tokens"}) | PAST_BUDGET,
     modes=frozenset({"json_schema", "tool"}),
     fills=True,
+    tools="tools",
 )

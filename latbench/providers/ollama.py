@@ -21,8 +21,9 @@ import msgspec
 
 from latbench.model.answer import Answer, Refusal, Usage
 from latbench.model.errors import DecodeError
-from latbench.model.request import Ask, Endpoint, HttpRequest
+from latbench.model.request import Ask, Endpoint, HttpRequest, Message
 from latbench.providers.base import SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
+from latbench.providers.conversation import arguments, chat_tools
 from latbench.providers.fields import Wire, count, excerpt, finish, identity, parse, refuse
 from latbench.providers.refusals import refusal_of_event, refusal_of_status
 from latbench.wire.ndjson import NdjsonFramer
@@ -80,13 +81,24 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
     if ask.fill is not None and ask.mode == "text":
         fields |= {"prompt": ask.fill.prefix, "suffix": ask.fill.suffix}
         return json_post(endpoint, "/api/generate", fields, _MEDIA_TYPE)
-    fields["messages"] = [{"role": message.role, "content": message.content} for message in ask.messages]
+    fields["messages"] = [turn for message in ask.messages for turn in _turns(message)]
     if ask.mode == "json_schema":
         fields["format"] = ask.schema
     elif ask.mode == "tool":
         function = {"name": SCHEMA_NAME, "description": SCHEMA_PURPOSE, "parameters": ask.schema}
         fields["tools"] = [{"type": "function", "function": function}]
+    if ask.tools:
+        fields["tools"] = chat_tools(ask.tools)
     return json_post(endpoint, "/api/chat", fields, _MEDIA_TYPE)
+
+
+def _turns(message: Message) -> list[dict[str, Any]]:
+    """A call has no id here: a result names the tool that it is of."""
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if not message.calls:
+        return [turn]
+    turn["tool_calls"] = [{"function": {"name": call.name, "arguments": arguments(call)}} for call in message.calls]
+    return [turn, *({"role": "tool", "tool_name": call.name, "content": call.result} for call in message.calls)]
 
 
 def auth(key: str) -> dict[str, str]:
@@ -174,4 +186,5 @@ DIALECT = Dialect(
     own=frozenset({"model", "messages", "prompt", "suffix", "stream", "options.num_predict"}),
     modes=frozenset({"json_schema"}),
     fills=True,
+    tools="tools",
 )

@@ -18,6 +18,7 @@ from latbench.model.answer import Answer
 from latbench.model.errors import DecodeError
 from latbench.model.request import Ask, Endpoint, HttpRequest
 from latbench.providers.base import PAST_BUDGET, SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
+from latbench.providers.conversation import chat_messages, chat_tools
 from latbench.providers.fields import ANY, Wire, excerpt, finish, identity, json_text, parse, refuse
 from latbench.providers.openai_usage import OpenAIUsage, add_usage
 from latbench.providers.refusals import refusal_of_event, refusal_of_status
@@ -40,6 +41,7 @@ class _Function(Wire):
 
 class _ToolCall(Wire):
     index: int | None = None
+    id: Any = None
     function: _Function | None = None
 
 
@@ -88,7 +90,7 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
     """The request without credentials and without the endpoint's own headers. `endpoint.body` has the last word."""
     fields: dict[str, Any] = {
         "model": endpoint.model,
-        "messages": [{"role": message.role, "content": message.content} for message in ask.messages],
+        "messages": chat_messages(ask.messages),
         _max_tokens_field(endpoint): ask.max_tokens,
         "stream": endpoint.stream,
     }
@@ -101,6 +103,8 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
         function = {"name": SCHEMA_NAME, "description": SCHEMA_PURPOSE, "parameters": ask.schema, "strict": True}
         fields["tools"] = [{"type": "function", "function": function}]
         fields["tool_choice"] = {"type": "function", "function": {"name": SCHEMA_NAME}}
+    if ask.tools:
+        fields["tools"] = chat_tools(ask.tools)
     return json_post(endpoint, "/chat/completions", fields)
 
 
@@ -189,6 +193,7 @@ def _add_delta(choice: int, delta: _Delta, at_ns: int, answer: Answer) -> None:
     for position, call in enumerate(delta.tool_calls or ()):
         index = position if call.index is None else call.index
         _add_call(choice * _CALLS_PER_CHOICE + index, call.function, at_ns, answer)
+        answer.name_call(choice * _CALLS_PER_CHOICE + index, call.id)
     if delta.function_call is not None:
         _add_call(choice * _CALLS_PER_CHOICE, delta.function_call, at_ns, answer)
 
@@ -229,4 +234,5 @@ DIALECT = Dialect(
     own=frozenset({"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
     | PAST_BUDGET,
     modes=frozenset({"json_schema", "tool"}),
+    tools="tools",
 )

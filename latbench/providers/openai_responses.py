@@ -18,9 +18,10 @@ import msgspec
 
 from latbench.model.answer import Answer, Refusal, Usage
 from latbench.model.errors import DecodeError
-from latbench.model.request import Ask, Endpoint, HttpRequest
+from latbench.model.request import Ask, Endpoint, HttpRequest, Message
 from latbench.model.sample import Outcome
 from latbench.providers.base import SCHEMA_NAME, SCHEMA_PURPOSE, Dialect, json_post
+from latbench.providers.conversation import with_ids
 from latbench.providers.fields import Wire, count, excerpt, finish, identity, parse, refuse
 from latbench.providers.refusals import capped, refusal_of_event, refusal_of_status
 from latbench.wire.sse import SseFramer
@@ -60,6 +61,7 @@ class _Item(Wire):
     type: str | None = None
     content: list[_Part] | None = None
     summary: list[_Part] | None = None
+    call_id: Any = None
     name: str | None = None
     arguments: str | None = None
     input: str | None = None
@@ -110,7 +112,7 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
     """
     fields: dict[str, Any] = {
         "model": endpoint.model,
-        "input": [{"role": message.role, "content": message.content} for message in ask.messages],
+        "input": [item for place, message in enumerate(ask.messages) for item in _items(place, message)],
         "max_output_tokens": ask.max_tokens,
         "stream": endpoint.stream,
     }
@@ -121,7 +123,32 @@ def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
         function = {"name": SCHEMA_NAME, "description": SCHEMA_PURPOSE, "parameters": ask.schema, "strict": True}
         fields["tools"] = [{"type": "function", **function}]
         fields["tool_choice"] = {"type": "function", "name": SCHEMA_NAME}
+    if ask.tools:
+        fields["tools"] = [
+            {
+                "type": "function",
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": tool.parameters,
+                "strict": False,  # what the API takes for granted is true, and not every schema can be held to
+            }
+            for tool in ask.tools
+        ]
     return json_post(endpoint, "/responses", fields)
+
+
+def _items(place: int, message: Message) -> list[dict[str, Any]]:
+    """Message number `place` as items of the input: a call and its result are items by themselves."""
+    said = {"role": message.role, "content": message.content}
+    if not message.calls:
+        return [said]
+    named = list(with_ids(place, message.calls))
+    called = [
+        {"type": "function_call", "call_id": name, "name": call.name, "arguments": call.arguments or "{}"}
+        for name, call in named
+    ]
+    results = [{"type": "function_call_output", "call_id": name, "output": call.result} for name, call in named]
+    return [*([said] if message.content else []), *called, *results]
 
 
 def auth(key: str) -> dict[str, str]:
@@ -225,6 +252,7 @@ def _add_item(index: int, raw: msgspec.Raw, at_ns: int, answer: Answer) -> None:
         answer.add_reasoning("".join(part.text or "" for part in item.content or item.summary or ()), at_ns)
     else:
         answer.add_tool_call(index, item.name or "", item.arguments or item.input or "", at_ns)
+        answer.name_call(index, item.call_id)
 
 
 def _add_names(response: _Response, answer: Answer) -> None:
@@ -253,4 +281,5 @@ DIALECT = Dialect(
     refusal=refusal_of_status,
     own=frozenset({"model", "input", "stream", "max_output_tokens"}),
     modes=frozenset({"json_schema", "tool"}),
+    tools="tools",
 )

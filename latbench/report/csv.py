@@ -21,6 +21,7 @@ _FIELDS = (
     *("reasoning_streamed", "status", "kind", "error_code", "error_message", "wait_ns", "finish_reason"),
     *("request_id", "model", "fingerprint", "nonce", "output_mode", "new_connection", "reconnects"),
     *("text_chars", "text_sha256", "key_index", "waited_ns", "reference_tokens", "valid", "met"),
+    *("tool_calls", "tools_parallel_ns", "tools_sequential_ns"),
 )
 _METRICS = tuple(metric for metric in METRICS if metric.of is not None)
 

@@ -263,6 +263,27 @@ def sessions(found: Mapping[str, Any]) -> str:
     )
 
 
+def tool_loop(found: Mapping[str, Any]) -> str:
+    """How many tool loops came to an answer, in how many round trips and calls, and how long that took."""
+    cells = ", ".join(f"{name} {percentile(found['total_s'], name)}" for name in ("p50", "p95"))
+    trips, calls = (number(found[name]["mean"]) for name in ("round_trips", "calls_per_turn"))
+    return (
+        f"{count(found['planned'])}, answered {share(found['completion_rate'])} ({outcomes(found['outcomes'])});"
+        f" {trips} round trips each, {calls} calls a turn; total in s {cells}"
+    )
+
+
+def tool_loop_times(found: Mapping[str, Any]) -> str:
+    """Where the time of tool loops went, and what executing calls at the same time is worth."""
+    parts = ", ".join(f"{name} {share(part)}" for name, part in found["share"].items())
+    parallel, sequential = (number(found[name]["mean"]) for name in ("critical_path_s", "sequential_s"))
+    how = "in parallel" if found["execution"] == "parallel" else "in sequence"
+    return (
+        f"{parts}, calls executed {how}; on average its critical path is {parallel} s, and {sequential} s with all"
+        f" calls in sequence: in parallel it is {times(found['speed_up'])} as fast"
+    )
+
+
 def reasons(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """(severity, line) of each reason, the gravest first; but before all that a run never ended."""
     ordered = sorted(found, key=lambda one: one["code"] != "unfinished")

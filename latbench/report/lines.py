@@ -29,8 +29,21 @@ def lines(
         found = step["endpoints"][name]["sessions"]
         if found is not None:
             yield f"sessions in step {step['index']}", figures.sessions(found)
+    yield from _tool_loops(name, endpoint, every_step)
     yield from _modes(name, endpoint, every_step)
     yield from limits.lines(endpoint["rate_limits"])
+
+
+def _tool_loops(
+    name: str, endpoint: Mapping[str, Any], every_step: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    loops = [("", endpoint["tool_loop"])]
+    loops += [(f" in step {step['index']}", step["endpoints"][name]["tool_loop"]) for step in every_step]
+    for where, found in loops:
+        if found is not None:
+            yield f"tool loops{where}", figures.tool_loop(found)
+            if found["ok"]:
+                yield f"time of a loop{where}", figures.tool_loop_times(found)
 
 
 def _modes(

@@ -46,7 +46,8 @@ def _requests(step: StepEstimate) -> str:
         return "as many as the duration allows"
     parts = [figures.count(step.requests)]
     if step.arrivals != step.requests:
-        parts.append(f"in {figures.count(step.arrivals)} sessions")
+        at_most = "" if step.measured is not None else ", at most"
+        parts.append(f"in {figures.count(step.arrivals)} {step.arrive}{at_most}")
     if step.measured is not None and step.measured != step.requests:
         parts.append(f"({figures.count(step.measured)} after the warm-up)")
     return " ".join(parts)

@@ -63,6 +63,8 @@ class Reader:
                 sample.output_tokens = sample.reference_tokens
         if structured:
             sample.valid = text is not None and self._satisfies(text)
+        elif sample.tools_sequential_ns is not None:
+            return  # the loop goes on: this is no answer yet
         elif (meets := self._meets.get(sample.prompt_id)) is not None:
             sample.met = text is not None and meets(text)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
-from latbench.model.load import Burst, Closed, Constant, Gamma, Poisson, Ramp, Sessions, Shape, Step, Trace
+from latbench.model.load import Burst, Closed, Constant, Gamma, Poisson, Ramp, Sessions, Shape, Step, ToolLoop, Trace
 from latbench.scenario.grammar import (
     LONGEST_NS,
     ONE_OR_MORE,
@@ -33,6 +33,10 @@ MOST_ARRIVALS = 20_000_000
 """Of one endpoint in one step of an open loop: they are computed before the step starts."""
 
 
+MAX_ROUNDS = 8
+"""Round trips after which a tool loop is given up, where the scenario does not say."""
+
+
 class Keys(NamedTuple):
     """The keys of a shape, besides those that every shape has."""
 
@@ -50,6 +54,7 @@ SHAPES = {
     "burst": Keys(("size", "every"), ("max_in_flight",)),
     "trace": Keys(("path",), ("sha256", "max_in_flight")),
     "sessions": Keys(("turns", "rate"), ("think", "max_in_flight")),
+    "tool_loop": Keys(("rate",), ("execution", "max_rounds", "max_in_flight")),
 }
 
 
@@ -70,7 +75,10 @@ class LoadEntry(Record):
     """An entry of `load`. Each field holds one value or several; their product, in the order written, is the steps."""
 
     shape: Annotated[
-        tuple[Literal["closed", "constant", "poisson", "gamma", "ramp", "burst", "trace", "sessions"], ...], ONE_OR_MORE
+        tuple[
+            Literal["closed", "constant", "poisson", "gamma", "ramp", "burst", "trace", "sessions", "tool_loop"], ...
+        ],
+        ONE_OR_MORE,
     ]
     concurrency: Annotated[tuple[Count, ...], ONE_OR_MORE] = ()
     think: Annotated[tuple[Duration, ...], ONE_OR_MORE] = ()
@@ -83,6 +91,8 @@ class LoadEntry(Record):
     path: Annotated[tuple[Text, ...], ONE_OR_MORE] = ()
     sha256: Annotated[str, Field(strict=True), AfterValidator(_digest)] | None = None
     turns: Annotated[tuple[Count, ...], ONE_OR_MORE] = ()
+    execution: Annotated[tuple[Literal["parallel", "sequential"], ...], ONE_OR_MORE] = ()
+    max_rounds: Annotated[tuple[Count, ...], ONE_OR_MORE] = ()
     duration: Annotated[tuple[PositiveDuration, ...], ONE_OR_MORE] = ()
     requests: Annotated[tuple[Count, ...], ONE_OR_MORE] = ()
     warmup: Annotated[tuple[Duration, ...], ONE_OR_MORE] = ()
@@ -159,6 +169,8 @@ def _shape(given: Mapping[str, Any]) -> Shape:
             return Burst(given["size"], given["every"])
         case "sessions":
             return Sessions(given["rate"], given["turns"], think_ns)
+        case "tool_loop":
+            return ToolLoop(given["rate"], given.get("max_rounds", MAX_ROUNDS), given.get("execution") != "sequential")
     return Trace(given["path"], b"", b"", b"")
 
 
@@ -184,6 +196,8 @@ def _written(shape: Shape) -> dict[str, Any]:
             return {"size": size, "every": format_duration(every_ns)}
         case Sessions(rate=rate, turns=turns, think_ns=think_ns):
             return {"turns": turns, "rate": format_rate(rate), "think": format_duration(think_ns)}
+        case ToolLoop(rate=rate, max_rounds=rounds):
+            return {"rate": format_rate(rate), "execution": shape.execution, "max_rounds": rounds}
     return {"path": shape.path}
 
 
@@ -197,7 +211,7 @@ def _endless(step: Step) -> str | None:
     """Why a step cannot be planned, if it cannot: it has too many arrivals, or takes too long."""
     if step.rate is None:
         return None  # a closed loop has no arrivals to plan, and a trace is as long as its file
-    turns = step.shape.turns if isinstance(step.shape, Sessions) else 1
+    turns = step.most_turns or 1
     if step.duration_ns is None:
         assert step.requests is not None
         arrivals = float(step.requests)

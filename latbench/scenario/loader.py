@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from latbench.metrics.catalogue import BY_NAME
 from latbench.model.errors import UserError
 from latbench.model.load import Ramp, Step, Trace
-from latbench.model.request import Endpoint, Timeouts
+from latbench.model.request import Endpoint, Timeouts, Tool
 from latbench.scenario.files import Document, located, read_yaml, shipped_folder
 from latbench.scenario.grading import DEFAULT_SCHEMA
 from latbench.scenario.grammar import KeyPath, format_duration, format_key, nearest
@@ -146,6 +146,12 @@ class Loaded:
         """What answers are held to in every output mode but `text`."""
         return self.scenario.output.schema_ or DEFAULT_SCHEMA
 
+    def tools(self) -> tuple[Tool, ...]:
+        """The mock tools of the tool loops."""
+        return tuple(
+            Tool(tool.name, tool.description, tool.parameters, tool.result, tool.delay) for tool in self.scenario.tools
+        )
+
     def promised(self) -> dict[str, dict[str, int]]:
         """The limits that providers promised, by endpoint, of those of which something is known."""
         limits = {settings.name: settings.limits for settings in self.scenario.endpoints}
@@ -179,7 +185,8 @@ def load_scenario(path: Path, flags: Flags = NO_FLAGS) -> Loaded:
         found.sort(key=lambda problem: _line(document, problem[0]))
         raise UserError("\n".join(located(document, found))) from error
     scenario, from_flags = _Override(scenario, flags).apply()
-    problems = _prices_missing(scenario, document, from_flags)
+    problems = [f"{_where(document, from_flags, path)}: {what}" for path, what in scenario.misfits()]
+    problems += _prices_missing(scenario, document, from_flags)
     traces: dict[str, TraceFile] = {}
     try:
         traces = read_traces(dict(enumerate(scenario.load)), document, from_flags)

@@ -15,10 +15,12 @@ def resolved(scenario: Scenario, digests: Mapping[str, str]) -> dict[str, Any]:
 
     `digests` has the SHA-256 of trace files by their paths as written.
     """
-    aside = {"endpoints", "timeouts", "load", "endpoints_order", "slo", "output"}
+    aside = {"endpoints", "timeouts", "load", "endpoints_order", "slo", "output", "tools"}
     data = scenario.model_dump(mode="json", exclude=aside, exclude_none=True)
     if not scenario.lead:
         del data["lead"]
+    if scenario.loops:
+        data["tools"] = [tool.model_dump() | {"delay": format_duration(tool.delay)} for tool in scenario.tools]
     order = scenario.endpoints_order
     load = []
     for step in scenario.steps():

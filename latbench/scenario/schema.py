@@ -6,7 +6,7 @@ a value that may be a secret; they leave here as (path, message), and the loader
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -25,6 +26,7 @@ from latbench.metrics.catalogue import BY_NAME, FIGURES
 from latbench.model.errors import UserError
 from latbench.model.load import Step
 from latbench.model.request import PROMPTED, TEXT
+from latbench.providers.base import path_in
 from latbench.providers.registry import APIS, DIALECTS
 from latbench.scenario.grading import check_schema
 from latbench.scenario.grammar import (
@@ -50,11 +52,17 @@ LEADS = (*BY_NAME, *(figure.name for figure in FIGURES))
 """What may lead a summary: a metric, or a figure of the whole run."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TOOL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")  # what every API takes
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FRAMING_HEADERS = frozenset(
     {"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"}
 )
+_PARAMETERS: dict[str, Any] = {
+    "type": "object",
+    "properties": {"query": {"type": "string", "description": "What to look up."}},
+    "required": ["query"],
+}
 _SECRET_WORDS = frozenset(
     {"authorization", "auth", "key", "apikey", "token", "secret", "password", "cookie", "credential", "credentials"}
 )
@@ -111,6 +119,12 @@ def _base_url(value: str) -> str:
 
 def _proxy(value: str) -> str:
     return value if value == "env" else _url(value, "env")
+
+
+def _tool_name(value: str) -> str:
+    if not _TOOL.fullmatch(value):
+        raise ValueError("may hold only letters, digits, `_` and `-`, starts with a letter, and has at most 64 of them")
+    return value
 
 
 def _known_api(value: str) -> str:
@@ -231,6 +245,16 @@ def _schema(value: object) -> dict[str, Any]:
         raise ValueError(str(error)) from error
 
 
+class ToolSettings(Record):
+    """A mock tool of the load shape `tool_loop`. Whatever it is called with, it gives back `result` after `delay`."""
+
+    name: Annotated[str, Field(strict=True), AfterValidator(_tool_name)]
+    description: Text = "Looks up what is asked for."
+    parameters: Annotated[dict[str, Any], PlainValidator(_schema)] = Field(default_factory=lambda: dict(_PARAMETERS))
+    result: Text = "Done."
+    delay: Duration
+
+
 class OutputSettings(Record):
     """What is asked for. `max_tokens` bounds every answer.
 
@@ -253,6 +277,9 @@ class OutputSettings(Record):
         if problems:
             raise problems_at(problems)
         return self
+
+
+Named = TypeVar("Named", EndpointSettings, ToolSettings)
 
 
 class TimeoutSettings(Record):
@@ -343,6 +370,13 @@ def _lead(name: str) -> str:
     return name
 
 
+def _thinks_aloud(endpoint: EndpointSettings) -> bool:
+    """Whether Claude is asked for extended thinking: it then refuses a tool's result without the thoughts before it."""
+    body = endpoint.body if endpoint.api == "anthropic" else endpoint.body.get("additionalModelRequestFields")
+    thinking = body.get("thinking") if isinstance(body, Mapping) else None
+    return isinstance(thinking, Mapping) and thinking.get("type") != "disabled"
+
+
 class Scenario(Record):
     """A scenario file. Durations are nanoseconds, and limits of `slo` that are times."""
 
@@ -352,6 +386,7 @@ class Scenario(Record):
     endpoints: Annotated[tuple[EndpointSettings, ...], Field(min_length=1)]
     prompts: PromptSettings
     output: OutputSettings = OutputSettings()
+    tools: tuple[ToolSettings, ...] = ()
     cache: Literal["cold", "warm"] = "cold"
     timeouts: TimeoutSettings = TimeoutSettings()
     drain: Duration = 60 * UNITS_NS["s"]
@@ -364,20 +399,34 @@ class Scenario(Record):
     budget: BudgetSettings | None = None
     labels: dict[Text, Annotated[str, Field(strict=True)]] = Field(default_factory=dict)
 
-    @field_validator("endpoints")
+    @field_validator("endpoints", "tools")
     @classmethod
-    def _names_differ(cls, endpoints: tuple[EndpointSettings, ...]) -> tuple[EndpointSettings, ...]:
+    def _names_differ(cls, named: tuple[Named, ...], info: ValidationInfo) -> tuple[Named, ...]:
         first: dict[str, int] = {}
         problems: list[tuple[KeyPath, str]] = []
-        for index, endpoint in enumerate(endpoints):
-            if first.setdefault(endpoint.name, index) != index:
-                problems.append(((index, "name"), f"endpoints[{first[endpoint.name]}] has the same name"))
+        for index, one in enumerate(named):
+            if first.setdefault(one.name, index) != index:
+                problems.append(((index, "name"), f"{info.field_name}[{first[one.name]}] has the same name"))
         if problems:
             raise problems_at(problems)
-        return endpoints
+        return named
 
     @model_validator(mode="after")
-    def _modes_fit(self) -> Self:
+    def _all_fits(self) -> Self:
+        problems = self.misfits()
+        if self.tools and not self.loops:
+            problems.append((("tools",), "only the load shape tool_loop calls tools; add one, or remove them"))
+        if problems:
+            raise problems_at(problems)
+        return self
+
+    @property
+    def loops(self) -> bool:
+        """Whether the load has tool loops."""
+        return any("tool_loop" in entry.shape for entry in self.load)
+
+    def misfits(self) -> list[tuple[KeyPath, str]]:
+        """What load, tools and output modes ask for and an API does not have, or one another rules out."""
         problems: list[tuple[KeyPath, str]] = []
         for index, endpoint in enumerate(self.endpoints):
             can = {TEXT, PROMPTED, *DIALECTS[endpoint.api].modes}
@@ -385,9 +434,24 @@ class Scenario(Record):
                 problems.append((("endpoints", index, "api"), f"{endpoint.api} has no output mode {mode}"))
         if len(self.output.mode) > 1 and any({"sessions", "trace"} & set(entry.shape) for entry in self.load):
             problems.append((("output", "mode"), "one mode only where the load has sessions or a trace"))
-        if problems:
-            raise problems_at(problems)
-        return self
+        return problems + (self._loop_misfits() if self.loops else [])
+
+    def _loop_misfits(self) -> list[tuple[KeyPath, str]]:
+        problems: list[tuple[KeyPath, str]] = []
+        if not self.tools:
+            problems.append((("load",), "tool_loop needs tools: [{name: look_up, delay: 200ms}] at the top level"))
+        if set(self.output.mode) != {TEXT}:
+            problems.append((("output", "mode"), "only text where the load has a tool_loop: the answer ends the loop"))
+        for index, endpoint in enumerate(self.endpoints):
+            field = DIALECTS[endpoint.api].tools
+            if not field:
+                problems.append((("endpoints", index, "api"), f"{endpoint.api} has no tools, which tool_loop needs"))
+            elif path := path_in(endpoint.body, tuple(field.split("."))):
+                problems.append((("endpoints", index, "body", *path), "tool_loop sets this field; use tools"))
+            elif _thinks_aloud(endpoint):
+                why = "wants its thinking back with the results of tools, and latbench keeps none; leave it out"
+                problems.append((("endpoints", index, "body"), f"{endpoint.api} {why}"))
+        return problems
 
     def steps(self) -> list[Step]:
         """All steps, one after the other; a trace without its arrivals, which are in a file of its own."""

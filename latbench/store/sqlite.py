@@ -24,7 +24,7 @@ from latbench.model.run import RunRecord
 from latbench.model.sample import Attempt, Headroom, Outcome, Sample
 from latbench.store.errors import StoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _APPLICATION_ID = 0x4C415442  # "LATB"; tells our files from other SQLite files
 _BUSY_S = 10.0
@@ -102,7 +102,7 @@ _SCHEMA = (
     """,
 )
 
-# What came after version 1: an older store gets it when it is opened.
+# What came after a version: an older store gets it when it is opened.
 _SINCE_1 = (
     "ALTER TABLE samples ADD COLUMN key_index INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE samples ADD COLUMN waited_ns INTEGER NOT NULL DEFAULT 0",
@@ -130,6 +130,12 @@ _SINCE_1 = (
         PRIMARY KEY (run_id, endpoint, step, seq, number)
     )
     """,
+)
+
+_SINCE_2 = (
+    "ALTER TABLE samples ADD COLUMN tool_calls INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE samples ADD COLUMN tools_parallel_ns INTEGER",
+    "ALTER TABLE samples ADD COLUMN tools_sequential_ns INTEGER",
 )
 
 _KEY = ("run_id", "endpoint", "step", "seq")
@@ -216,7 +222,7 @@ class Store:
     def _bring_up_to_date(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         found = self._found_version()  # another process may have done it while this one waited
-        for version, statements in ((1, _SCHEMA), (2, _SINCE_1)):
+        for version, statements in ((1, _SCHEMA), (2, _SINCE_1), (3, _SINCE_2)):
             for statement in statements if found < version else ():
                 self._connection.execute(statement)
         self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")

@@ -363,7 +363,18 @@ def test_with_several_steps_the_top_has_counts_only() -> None:
     found = summarise(run(*steps), samples, PROMPTS)
     top = found["endpoints"]["fast"]
     assert {name for name, value in top.items() if value is None} == {
-        *("metrics", "throughput", "cost", "good", "good_share", "speed_up", "meets_slo", "sessions", "by_turn"),
+        *(
+            "metrics",
+            "throughput",
+            "cost",
+            "good",
+            "good_share",
+            "speed_up",
+            "meets_slo",
+            "sessions",
+            "tool_loop",
+            "by_turn",
+        ),
         *("modes", "valid"),
         *SLICE_KEYS,
     }

@@ -10,7 +10,7 @@ from harness import LATBENCH, Cli, Served
 
 from latbench.cli.progress import lines
 from latbench.metrics.recorder import Recorder
-from latbench.model.load import Burst, Closed, Poisson, Sessions, Step
+from latbench.model.load import Burst, Closed, Poisson, Sessions, Step, ToolLoop
 
 pytestmark = pytest.mark.timeout(90)
 SECOND = 1_000_000_000
@@ -23,6 +23,7 @@ SECOND = 1_000_000_000
         (Step(Poisson(4.0), None, 90 * SECOND, 10 * SECOND), "poisson 4/s, 100 s"),
         (Step(Burst(50, 30 * SECOND), 150), "burst 50 every 30s, 150 requests"),
         (Step(Sessions(1.0, 4), 9), "sessions 1/s of 4 turns, 9 sessions"),
+        (Step(ToolLoop(1.0), 9), "tool_loop 1/s parallel, 9 tool loops"),
         (Step(Closed(2), None, 60 * SECOND, slice_ns=20 * SECOND), "closed 2, 60 s each, in turns of 20 s"),
     ],
 )

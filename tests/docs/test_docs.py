@@ -22,11 +22,13 @@ from pathlib import Path
 import click
 import pytest
 
+from latbench.analysis.summary import summarise
 from latbench.cli.main import cli
 from latbench.model import frames
 from latbench.model.errors import ExitCode
-from latbench.model.load import Trace
+from latbench.model.load import Step, ToolLoop, Trace
 from latbench.model.request import MODES
+from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Outcome, Sample
 from latbench.providers.base import Dialect
 from latbench.scenario import schema, trace
@@ -147,6 +149,7 @@ def test_every_message_outcome_and_stamp_is_described() -> None:
     assert set(first_column("docs/how-it-works.md", "up: reports")) == up
     assert first_column("docs/measurement.md", "outcome") == [str(outcome) for outcome in Outcome]
     stamps = {name for name in Sample.__struct_fields__ if name.endswith("_ns")} - {"wait_ns", "waited_ns"}
+    stamps = {name for name in stamps if not name.startswith("tools_")}  # how long, not when
     assert set(first_column("docs/measurement.md", "stamp")) == stamps
 
 
@@ -319,8 +322,9 @@ def test_the_example_scenario_loads(tmp_path: Path) -> None:
     assert [step.words for step in steps[4:]] == [
         *("constant 4/s", "constant 8/s", "poisson 4/s", "poisson 8/s", "gamma 2/s cv 1.5", "ramp 1/s to 10/s"),
         *("burst 50 every 30s", "trace monday.csv", "sessions 0.5/s of 4 turns think 2s"),
+        *("tool_loop 0.2/s parallel", "tool_loop 0.2/s sequential"),
     ]
-    monday = steps[-2].shape
+    monday = steps[-4].shape
     assert isinstance(monday, Trace)
     assert "com-go-console-kinds" in monday.prompt_ids
     assert len(monday.offsets_ns) == 3 * 8
@@ -341,6 +345,34 @@ def test_the_example_of_output_modes_loads(tmp_path: Path) -> None:
     )
     (endpoint,) = loaded.endpoints()
     assert endpoint.api_key_env == ("ACME_KEY_1", "ACME_KEY_2")
+
+
+@pytest.mark.long
+def test_the_example_of_tool_loops_runs(tmp_path: Path, environment: dict[str, str]) -> None:
+    write_files(ROOT / "docs" / "scenario.md", tmp_path)
+    (shown,) = [
+        block.text for block in blocks(ROOT / "docs" / "scenario.md") if block.text.endswith("tool-loop.yaml\n")
+    ]
+    done = subprocess.run(
+        ["sh", "-euc", shown], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("tool loops in step") == 2
+    (summary,) = tmp_path.glob(f"runs/*/{SUMMARY}")
+    steps = json.loads(summary.read_text(encoding="utf-8"))["steps"]
+    for step, execution in zip(steps, ("parallel", "sequential"), strict=True):
+        loops = step["endpoints"]["sim"]["tool_loop"]
+        assert (loops["execution"], loops["ok"], loops["calls"]) == (execution, 10, 60)
+        assert loops["total_s"]["min"] >= loops["tools_s"]["min"] >= 2 * 0.2
+
+
+def test_the_tool_loop_of_a_summary_is_described() -> None:
+    described = set(first_column("docs/measurement.md", "figure"))
+    run = RunRecord("i", "n", "s", "h", {}, "t", 1, 0, endpoints={"a": {}})
+    run.steps = [StepRecord(0, "tool_loop", None, 1.0, None, 0, 0, 1, Step(ToolLoop(1.0), requests=1))]
+    found = summarise(run, [], {})["endpoints"]["a"]["tool_loop"]
+    counts = {"execution", "max_rounds", "planned", "ok", "completion_rate", "outcomes", "calls"}
+    assert set(found) - counts == described
 
 
 def test_the_example_prompts_load(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from latbench.model.frames import (
     prompts_sha256,
 )
 from latbench.model.load import Shape, Step
-from latbench.model.request import Endpoint, Prompt, Timeouts
+from latbench.model.request import Endpoint, Prompt, Timeouts, Tool
 from latbench.model.sample import Outcome, Sample
 
 TEXT = st.text(max_size=30)
@@ -78,7 +78,7 @@ UPS = st.one_of(*(of(kind) for kind in get_args(Up)))
 
 def test_every_message_of_the_module_goes_up_or_down() -> None:
     tagged = {kind for kind in vars(frames).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)}
-    records = {Sample, Slot, Step, Endpoint, Prompt, Timeouts}
+    records = {Sample, Slot, Step, Endpoint, Prompt, Timeouts, Tool}
     assert tagged - records == {*get_args(Down), *get_args(Up)}
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from latbench.model.load import Burst, Closed, Constant, Gamma, Poisson, Ramp, Sessions, Shape, Step, Trace
+from latbench.model.load import Burst, Closed, Constant, Gamma, Poisson, Ramp, Sessions, Shape, Step, ToolLoop, Trace
 from latbench.plan.arrivals import MAX_ARRIVALS, _log, arrivals, digest, sequence
 
 SECOND = 1_000_000_000
@@ -40,6 +40,7 @@ LASTING: list[Shape] = [  # what does not depend on the duration
     Burst(7, 90_000_001),
     trace(0, 0, 5, *range(5, 20 * SECOND, SECOND // 97)),
     Sessions(170.0, 3),
+    ToolLoop(170.0, 3),
 ]
 
 
@@ -270,5 +271,6 @@ def test_a_ramp_without_a_duration_is_refused() -> None:
 
 def test_sequence_numbers_of_an_arrival() -> None:
     assert sequence(Step(Sessions(1.0, 6), requests=1)) == 6
+    assert sequence(Step(ToolLoop(1.0, 5), requests=1)) == 5
     assert sequence(Step(Poisson(1.0), requests=1)) == 1
     assert sequence(Step(Closed(1), requests=1)) == 1

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latbench.model.load import Burst, Closed, Constant, Poisson, Sessions, Step, Trace
-from latbench.model.request import Ask, Endpoint, Message, Prompt
+from latbench.model.load import Burst, Closed, Constant, Poisson, Sessions, Step, ToolLoop, Trace
+from latbench.model.request import Ask, Endpoint, Message, Prompt, Tool
 from latbench.plan.arrivals import arrivals
 from latbench.plan.budget import TEMPLATE_TOKENS, Amount, Limits
 from latbench.plan.draw import NONCE_CHARS, open_with
 from latbench.plan.estimate import Estimate, dollars, estimate, price_line, short, smallest_request, too_small
 from latbench.providers.registry import DIALECTS
+from latbench.scenario.tokens import count
 
 S = 1_000_000_000
 PRICES = {"a": {"input": 3.0, "output": 15.0}, "b": {"input": 1.0, "output": 2.0, "cached_input": 0.1}}
@@ -228,3 +229,30 @@ def test_a_budget_that_no_request_fits_into(limits: Limits, which: tuple[str, st
     if found is not None and which is not None:
         assert found[0] == which[0]
         assert which[1] in found[1]
+
+
+TOOLS = [Tool("f", "Finds it.", {"type": "object"}, "found " * 20, 0), Tool("g", "Goes.", {"type": "object"}, "no", 0)]
+
+
+def test_a_tool_loop_is_counted_with_all_its_round_trips() -> None:
+    """Each carries the tools, and from turn to turn one more answer and the longest result."""
+    found = of(Step(ToolLoop(1.0, 5), requests=10), tools=TOOLS)
+    (step,) = found.steps
+    assert (step.arrive, step.arrivals, step.requests) == ("tool loops", 10, 50)
+    assert (step.measured, step.percentiles) == (None, None)
+    tools = sum(count(tool.name + tool.description + '{"type": "object"}') for tool in TOOLS)
+    assert step.request_input_tokens == MEAN + tools + (100 + count(TOOLS[0].result)) * 2
+    assert step.request_output_tokens == 100
+    assert found.requests == 50
+    assert of(Step(Sessions(1.0, 3), requests=1)).steps[0].arrive == "sessions"
+    assert of(Step(Poisson(1.0), requests=1)).steps[0].arrive == "requests"
+
+
+def test_the_smallest_request_of_tool_loops_offers_the_tools() -> None:
+    to = Endpoint("e", "p", "openai-chat", "http://h", "m")
+    loop, other = Step(ToolLoop(1.0), requests=1), Step(Poisson(1.0), requests=1)
+
+    def least(*steps: Step) -> int:
+        return smallest_request(to, None, steps, PROMPTS, WEIGHTS, 100, cold=True, tools=TOOLS).tokens
+
+    assert least(loop) > least(other) == least(loop, other)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.model.load import Closed, Poisson, Sessions, Step
+from latbench.model.load import Closed, Poisson, Sessions, Step, ToolLoop
 from latbench.plan.partition import ELASTIC_SLOTS, GENERATION, SHARDS, caps, gaps, mine, redeal, shards_of
 
 WORKERS = st.integers(1, 90).map(lambda n: [f"w{number}" for number in range(n)])
@@ -200,3 +200,11 @@ def test_sessions_are_a_prefix_and_so_are_their_turns(lanes: dict[int, list[int]
 def test_a_session_that_left_nothing_counts_for_its_first_turn() -> None:
     assert gaps(SESSIONS, [4 * (64 + 3), 4 * (64 + 3) + 1]) == 1
     assert gaps(SESSIONS, [4 * 3, 4 * 3 + 3]) == 2
+
+
+def test_tool_loops_are_told_apart_as_sessions_are() -> None:
+    """A loop that took fewer round trips than it might has no gap."""
+    loops = Step(ToolLoop(rate=1.0, max_rounds=4), requests=500)
+    assert gaps(loops, [4 * 3, 4 * 3 + 1, 4 * 5]) == 0
+    assert gaps(loops, [4 * 3, 4 * 3 + 3]) == 2
+    assert gaps(loops, [4 * (64 + 3)]) == 1

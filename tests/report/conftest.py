@@ -11,7 +11,7 @@ import pytest
 
 from latbench.analysis.groups import PromptInfo
 from latbench.analysis.summary import summarise
-from latbench.model.load import Closed, Poisson, Sessions, Step
+from latbench.model.load import Closed, Poisson, Sessions, Step, ToolLoop
 from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Attempt, Sample, encode_gaps
 
@@ -166,6 +166,26 @@ def conversations() -> dict[str, Any]:
         prices={"acme-large": {"input": 3.0, "output": 15.0}},
         lead=["ttft", "e2e", "generation_tokens_per_s", "total_time", "requests_per_min", "usd_per_1k_tokens"],
     )
+    return summarise(run, made, PROMPTS)
+
+
+@pytest.fixture(scope="session")
+def tool_loops() -> dict[str, Any]:
+    """The summary of one step of tool loops: three round trips each, two calls of a second in the first two."""
+    rng = np.random.default_rng(16)
+    load = Step(ToolLoop(0.5, 4), duration_ns=60 * S, warmup_ns=10 * S)
+    only = StepRecord(0, "tool_loop", None, 0.5, None, 0, 10 * S, 70 * S, load)
+    made = []
+    for loop in range(80):
+        due_ns = only.measure_from_ns + int(rng.uniform(0, 40) * S)
+        for turn in range(3):
+            one = answer(rng, "acme-large", only, loop * 4 + turn, sent_ns=due_ns)
+            times = {} if turn == 2 else {"tools_parallel_ns": S, "tools_sequential_ns": 2 * S}
+            calls = 0 if turn == 2 else 2
+            made.append(msgspec.structs.replace(one, due_ns=due_ns, tool_calls=calls, **times))
+            due_ns = (one.done_ns or 0) + S
+    made.append(refused("acme-large", only, 4 * 80, "overloaded"))
+    run = record([only], endpoints={"acme-large": {"provider": "acme", "api": "openai-chat", "model": "m-1"}})
     return summarise(run, made, PROMPTS)
 
 

@@ -9,7 +9,9 @@ import pytest
 from latbench.report.markdown import escape, render
 
 
-@pytest.mark.parametrize("name", ["one_step", "three_steps", "conversations", "levels", "limited", "compared"])
+@pytest.mark.parametrize(
+    "name", ["one_step", "three_steps", "conversations", "tool_loops", "levels", "limited", "compared"]
+)
 def test_golden(name: str, request: pytest.FixtureRequest, held_against: Callable[[str, str], None]) -> None:
     out = io.StringIO()
     render(request.getfixturevalue(name), out)

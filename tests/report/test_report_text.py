@@ -19,7 +19,9 @@ def text_of(summary: dict[str, Any], *, color: bool = False) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("name", ["one_step", "three_steps", "conversations", "levels", "limited", "compared"])
+@pytest.mark.parametrize(
+    "name", ["one_step", "three_steps", "conversations", "tool_loops", "levels", "limited", "compared"]
+)
 def test_golden(name: str, request: pytest.FixtureRequest, held_against: Callable[[str, str], None]) -> None:
     found = text_of(request.getfixturevalue(name))
     held_against(f"{name}.txt", found)

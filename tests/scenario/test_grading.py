@@ -56,6 +56,11 @@ def test_what_is_not_ok_is_not_graded(outcome: Outcome) -> None:
         assert sample.output_tokens is None
 
 
+def test_an_answer_after_which_a_tool_loop_goes_on_is_not_held_against_what_is_expected() -> None:
+    assert read(answered("x", tool_calls=1, tools_parallel_ns=0, tools_sequential_ns=0)).met is None
+    assert read(answered("x", tool_calls=1)).met is False, "the answer of no loop"
+
+
 def test_a_prompt_that_expects_nothing_is_not_graded() -> None:
     assert read(answered(MET), prompt()).met is None
     assert read(answered(MET), prompt("other", FINDING)).met is None

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from latbench.model.load import Burst, Closed, Constant, Gamma, Poisson, Ramp, Sessions, Shape, Step, Trace
+from latbench.model.load import Burst, Closed, Constant, Gamma, Poisson, Ramp, Sessions, Shape, Step, ToolLoop, Trace
 from latbench.plan.arrivals import MAX_ARRIVALS
 from latbench.scenario.grammar import format_key
 from latbench.scenario.load import MOST_ARRIVALS, LoadEntry, default_warmup_ns, written
@@ -47,6 +47,12 @@ def problems(**entry: Any) -> dict[str, str]:
             Sessions(1.0, 4, 2 * SECOND),
             "sessions 1/s of 4 turns think 2s",
         ),
+        ({"shape": "tool_loop", "rate": "1/s"}, ToolLoop(1.0, 8, True), "tool_loop 1/s parallel"),
+        (
+            {"shape": "tool_loop", "rate": "1/s", "execution": "sequential", "max_rounds": 3},
+            ToolLoop(1.0, 3, False),
+            "tool_loop 1/s sequential",
+        ),
     ],
 )
 def test_shapes(entry: dict[str, Any], shape: Shape, words: str) -> None:
@@ -84,6 +90,15 @@ def test_a_trace_ends_by_itself() -> None:
         ({"shape": "ramp", "from_": "1/s", "to": "2/s", "requests": 5}, "duration", "ramp needs from, to, duration"),
         ({"shape": "burst", "size": 5, "requests": 5}, "every", "missing; add it: burst needs size, every"),
         ({"shape": "sessions", "rate": "1/s", "requests": 5}, "turns", "missing; add it"),
+        ({"shape": "tool_loop", "requests": 5}, "rate", "missing; add it: tool_loop needs rate"),
+        ({"shape": "tool_loop", "rate": "1/s", "requests": 5, "think": "1s"}, "think", "tool_loop does not have it"),
+        (
+            {"shape": "sessions", "rate": "1/s", "turns": 2, "requests": 5, "max_rounds": 2},
+            "max_rounds",
+            "sessions does",
+        ),
+        ({"shape": "tool_loop", "rate": "1/s", "requests": 5, "max_rounds": 0}, "max_rounds[0]", "must be"),
+        ({"shape": "tool_loop", "rate": "1/s", "requests": 5, "execution": "serial"}, "execution[0]", "parallel or"),
         ({"shape": "trace"}, "path", "missing; add it: trace needs path"),
         ({"shape": "trace", "path": "x.csv", "sha256": "abc"}, "sha256", "64 hexadecimal digits"),
         ({"shape": "poisson", "rate": "4/s"}, "", "needs duration or requests"),
@@ -118,6 +133,7 @@ def test_shapes_that_fit_the_same_keys_may_share_an_entry() -> None:
         ({"shape": "ramp", "from_": "1/s", "to": "1000/s", "duration": "12h"}, "ramp 1/s to 1000/s: about 21,"),
         ({"shape": "burst", "size": 10_000_000, "every": "1h", "duration": "2h", "warmup": "1ms"}, "30,000,000"),
         ({"shape": "sessions", "turns": 10, "rate": "1/s", "requests": 2_000_001}, "about 20,000,010 requests"),
+        ({"shape": "tool_loop", "rate": "1/s", "requests": 2_500_001}, "about 20,000,008 requests"),
         ({"shape": "poisson", "rate": "1/h", "requests": 9000}, "would take longer than 8760h"),
         ({"shape": "burst", "size": 1, "every": "24h", "requests": 367}, "would take longer than 8760h"),
     ],

@@ -28,6 +28,17 @@ def endpoint(**changes: Any) -> dict[str, Any]:
     return scenario(endpoints=[scenario()["endpoints"][0] | changes])
 
 
+LOOP = {"shape": "tool_loop", "rate": "1/s", "requests": 1}
+TOOL = {"name": "look_up", "delay": "200ms"}
+THINKING = {"type": "enabled", "budget_tokens": 1024}
+
+
+def looping(**changes: Any) -> dict[str, Any]:
+    """A scenario with a tool loop; changes of `api` and `body` are the endpoint's."""
+    to = {key: changes.pop(key) for key in ("api", "body") if key in changes}
+    return endpoint(**to) | {"load": LOOP, "tools": [TOOL]} | changes
+
+
 def problems(data: object) -> dict[str, str]:
     with pytest.raises(ValidationError) as caught:
         Scenario.model_validate(data)
@@ -205,6 +216,30 @@ def test_the_body_may_stand_beside_ours(api: str, body: dict[str, object]) -> No
         (scenario(prompts={"pack": "a", "tasks": {"serch": 1}}), "prompts.tasks.serch", 'did you mean "search"?'),
         (scenario(output={"max_tokens": 0}), "output.max_tokens", "must be at least 1"),
         (scenario(output={"max_tokens": "9000000000000M"}), "output.max_tokens", "must be at most"),
+        (scenario(load=LOOP), "load", "tool_loop needs tools: [{name: look_up, delay: 200ms}]"),
+        (scenario(tools=[TOOL]), "tools", "only the load shape tool_loop calls tools"),
+        (looping(tools=[{"name": "f"}]), "tools[0].delay", "missing; add it"),
+        (looping(tools=[TOOL, TOOL]), "tools[1].name", "tools[0] has the same name"),
+        (looping(tools=[TOOL | {"name": "look up"}]), "tools[0].name", "may hold only letters, digits, `_` and `-`"),
+        (looping(tools=[TOOL | {"name": "x" * 65}]), "tools[0].name", "at most 64"),
+        (looping(tools=[TOOL | {"delay": 200}]), "tools[0].delay", "a bare number"),
+        (looping(tools=[TOOL | {"result": ""}]), "tools[0].result", ""),
+        (looping(tools=[TOOL | {"parameters": {"type": "string"}}]), "tools[0].parameters", "with `type: object`"),
+        (looping(tools=[TOOL | {"dealy": "1s"}]), "tools[0].dealy", 'did you mean "delay"?'),
+        (looping(output={"mode": "tool"}), "output.mode", "only text where the load has a tool_loop"),
+        (looping(api="openai-completions"), "endpoints[0].api", "openai-completions has no tools"),
+        (looping(body={"tools": []}), "endpoints[0].body.tools", "tool_loop sets this field; use tools"),
+        (
+            looping(api="bedrock", body={"toolConfig": {"tools": []}}),
+            "endpoints[0].body.toolConfig.tools",
+            "tool_loop sets this field",
+        ),
+        (looping(api="anthropic", body={"thinking": THINKING}), "endpoints[0].body", "wants its thinking back"),
+        (
+            looping(api="bedrock", body={"additionalModelRequestFields": {"thinking": THINKING}}),
+            "endpoints[0].body",
+            "wants its thinking back",
+        ),
         (scenario(output={"mode": "json"}), "output.mode[0]", "must be text or prompted or json_schema or tool"),
         (scenario(output={"mode": []}), "output.mode", "an empty list"),
         (scenario(output={"mode": ["tool", "tool"]}), "output.mode", "names a mode twice"),
@@ -245,6 +280,17 @@ def test_mistakes_name_the_key_and_what_to_do(data: object, key: str, message: s
 def test_all_mistakes_are_found_at_once() -> None:
     found = problems(endpoint(modle="m", usage=5) | {"drain": 3})
     assert set(found) == {"endpoints[0].modle", "endpoints[0].usage", "drain"}
+
+
+@pytest.mark.parametrize("body", [{"thinking": {"type": "disabled"}}, {"thinking": None}, {}])
+def test_a_tool_loop_with_claude_who_does_not_think(body: dict[str, Any]) -> None:
+    assert Scenario.model_validate(looping(api="anthropic", body=body)).loops
+
+
+def test_a_tool_has_all_but_its_name_and_delay() -> None:
+    (tool,) = Scenario.model_validate(looping()).tools
+    assert (tool.name, tool.delay, tool.result) == ("look_up", 200_000_000, "Done.")
+    assert tool.parameters["required"] == ["query"]
 
 
 def test_the_order_of_endpoints() -> None:

@@ -276,7 +276,7 @@ def test_a_newer_store_is_refused(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
-    with pytest.raises(UserError, match=r"newer latbench \(store version 3, this one knows 2\); upgrade"):
+    with pytest.raises(UserError, match=r"newer latbench \(store version 4, this one knows 3\); upgrade"):
         Store(path)
 
 
@@ -448,3 +448,20 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
         with Store(path) as store:
             assert list(store.samples("r1")) == [one]
             assert store._pragma("user_version") == SCHEMA_VERSION
+
+
+def test_a_store_without_tool_calls_gets_them(path: Path) -> None:
+    one = sample(3)
+    two = msgspec.structs.replace(sample(4), tool_calls=2, tools_parallel_ns=5, tools_sequential_ns=9)
+    with Store(path) as store:
+        store.begin_run(run_record(), [])
+        store.add_samples("r1", [one])
+    old = sqlite3.connect(path)
+    for name in ("tool_calls", "tools_parallel_ns", "tools_sequential_ns"):
+        old.execute(f"ALTER TABLE samples DROP COLUMN {name}")
+    old.execute("PRAGMA user_version = 2")
+    old.commit()
+    old.close()
+    with Store(path) as store:
+        store.add_samples("r1", [two])
+        assert list(store.samples("r1")) == [one, two]
