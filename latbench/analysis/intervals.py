@@ -115,7 +115,7 @@ def interval_of(values: np.ndarray, ordered: np.ndarray, k_per_mille: int, confi
         within = values < estimate
     time = tau(within)
     n_eff = n / time
-    low, high = _ranks(n, n_eff, k_per_mille, confidence)
+    low, high = ranks(n, n_eff, k_per_mille, confidence)
     enough = math.floor(n_eff) >= smallest_n(k_per_mille, confidence)
     return Interval(
         float(estimate),
@@ -127,7 +127,7 @@ def interval_of(values: np.ndarray, ordered: np.ndarray, k_per_mille: int, confi
     )
 
 
-def _ranks(n: int, n_eff: float, k_per_mille: int, confidence: float) -> tuple[int, int]:
+def ranks(n: int, n_eff: float, k_per_mille: int, confidence: float) -> tuple[int, int]:
     """The ranks of the two order statistics, for a percentile of n values that count for `n_eff`."""
     share = k_per_mille / 1000
     low, high = _share_limits(n_eff * share, n_eff * (1 - share), confidence)

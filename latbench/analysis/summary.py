@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from latbench.analysis import counts, limits, modes, slo, stats, validity
+from latbench.analysis.cautions import cautions
 from latbench.analysis.columns import Columns, Error, Layout, Window, gather
 from latbench.analysis.cost import cost
 from latbench.analysis.groups import SLICES, UNKNOWN, Groups, PromptInfo
@@ -188,6 +189,7 @@ class _Summary:
         number = self.cols.endpoints.numbers.get(name, -1)
         block["errors"] = counts.errors(self.cols.errors.get((number, step.index), Counter()))
         block["rate_limits"] = self._limits(rows, self.run.promised.get(name, {}), fitted=len(self.steps) == 1)
+        block["warnings"] = cautions(block["metrics"])
         block["speed_up"] = None
         cut = step is self.steps[-1] and any(what == "budget" for what, _ in self.run.stops)
         block["meets_slo"] = (
@@ -267,6 +269,7 @@ class _Summary:
             if endpoint == number:
                 errors.update(found)
         block = self._identity(name) | self._sums(name, measured) | {"errors": counts.errors(errors)} | nothing
+        block["warnings"] = []
         block["rate_limits"] = self._limits(rows, self.run.promised.get(name, {}))
         block["lead"] = self._lead(block, rows, min((step.started_ns for step in self.steps), default=0))
         return block

@@ -410,3 +410,14 @@ def test_the_generated_pages_are_up_to_date(tmp_path: Path) -> None:
     assert generate(tmp_path) == (0, "")
     for name in ("cli.md", "metrics.md", "providers.md"):
         assert (tmp_path / name).read_bytes() == (ROOT / "docs" / name).read_bytes()
+
+
+# --- the simulation of docs/statistics.md -----------------------------------------------------------------------------
+
+
+def test_the_statistics_page_shows_the_table_of_the_simulation() -> None:
+    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    _, shown = page.split("<!-- benchmarks/results/coverage.md -->\n")
+    assert shown.split("<!-- end -->")[0] == (ROOT / "benchmarks" / "results" / "coverage.md").read_text(
+        encoding="utf-8"
+    )
