@@ -228,6 +228,7 @@ class Session:
             modes=tuple(loaded.scenario.output.mode),
             schema=loaded.schema(),
             respect=loaded.scenario.rate_limits == "respect",
+            repeat=loaded.scenario.repeat,
         )
 
     def interrupt(self) -> None:

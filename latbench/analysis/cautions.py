@@ -39,8 +39,8 @@ def cautions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
             "dependent",
             dependent,
             MAX_TAU,
-            "that many requests in a row tell as much as one, as where they wait in one queue: the intervals may be too"
-            " narrow; measure for longer, or with less load",
+            "so many requests tell as much as one, as where they wait in one queue: intervals may be too narrow;"
+            " measure for longer, or with less load",
         ),
         *_one("few_beyond", few, LEAST_BEYOND, _more(few)),
         *_one("constant", constant, None, "every value is the same: the interval is that value, and says nothing"),
@@ -53,11 +53,10 @@ def _tail(name: str) -> float:
 
 
 def _more(few: Mapping[str, Mapping[str, float]]) -> str:
-    names = {name for found in few.values() for name in found}
-    needs = [f"{math.ceil(LEAST_BEYOND / _tail(name)):,} for {name}" for name in PERCENTILES if name in names]
+    least = max((LEAST_BEYOND / _tail(name) for found in few.values() for name in found), default=0)
     return (
-        "so few independent values lie beyond: the intervals are wide, and may be too narrow still; send more requests"
-        f" (independent ones: {', '.join(needs)})"
+        "so few independent values lie beyond: intervals are wide, and may still be too narrow;"
+        f" {math.ceil(least):,} independent requests would do"
     )
 
 

@@ -18,6 +18,7 @@ from latbench.analysis.columns import Columns, Error, Layout, Window, gather
 from latbench.analysis.cost import cost
 from latbench.analysis.groups import SLICES, UNKNOWN, Groups, PromptInfo
 from latbench.analysis.lead import lead
+from latbench.analysis.repeats import repeat_of, repeats
 from latbench.analysis.sessions import sessions
 from latbench.analysis.windows import loaded_ns, window
 from latbench.analysis.words import OK
@@ -197,6 +198,7 @@ class _Summary:
         )  # the budget's drops are not the endpoint's
         block["lead"] = self._lead(block, rows, step.started_ns)
         block["modes"] = self._modes(name, step, rows)
+        block["repeats"] = repeats(self.cols, rows[self.cols.measured[rows]], repeat_of(self.run.scenario))
         block |= {kind: {} for kind in SLICES}
         group = self.cols.group[rows]
         measured = self.cols.measured[rows]
@@ -261,7 +263,7 @@ class _Summary:
         rows = np.flatnonzero(self._of_endpoint(name))
         measured = rows[self.cols.measured[rows]]
         nothing = dict.fromkeys(
-            ("metrics", "throughput", "speed_up", "meets_slo", "sessions", "by_turn", "modes", *SLICES)
+            ("metrics", "throughput", "speed_up", "meets_slo", "sessions", "by_turn", "modes", "repeats", *SLICES)
         )
         number = self.cols.endpoints.numbers.get(name, -1)
         errors: Counter[Error] = Counter()

@@ -310,9 +310,22 @@ def _lead_of_run(found: Mapping[str, Any]) -> str:
 
 
 def warning(found: Mapping[str, Any]) -> str:
-    """One warning about intervals: where, the figure, its limit, advice."""
-    where = "; ".join(f"{BY_NAME[name].label} {', '.join(names)}" for name, names in found["where"].items())
-    return f"{reason(found | {'advice': ''})} of {where}: {found['advice']}"
+    """One warning about intervals: figure, limit, where, advice. Of many metrics only their number is said."""
+    labels = list(dict.fromkeys(BY_NAME[name].label for name in found["where"]))
+    percentiles = ", ".join(dict.fromkeys(name for names in found["where"].values() for name in names))
+    where = ", ".join(labels) if len(labels) < 3 else f"{len(found['where'])} metrics"
+    return f"{reason({**found, 'advice': ''})}: {percentiles} of {where}: {found['advice']}"
+
+
+def repeats(found: Mapping[str, Any]) -> str:
+    """The parts of the spread of each metric: `×1.10` is a standard deviation of 10 %."""
+    parts = [
+        f"{BY_NAME[name].label} {times(part['within'])} within a prompt, {times(part['between'])} between"
+        f" ({share(part['share_between'])} of the variance is the prompts')"
+        for name, part in found["metrics"].items()
+        if part["within"] is not None
+    ]
+    return f"{count(found['repeat'])} times; spread of {'; '.join(parts) or 'nothing: too few answers'}"
 
 
 def sessions(found: Mapping[str, Any]) -> str:

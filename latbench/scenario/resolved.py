@@ -19,6 +19,8 @@ def resolved(scenario: Scenario, digests: Mapping[str, str]) -> dict[str, Any]:
     data = scenario.model_dump(mode="json", exclude=aside, exclude_none=True)
     if not scenario.lead:
         del data["lead"]
+    if scenario.repeat == 1:
+        del data["repeat"]
     order = scenario.endpoints_order
     load = []
     for step in scenario.steps():

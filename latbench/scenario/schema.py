@@ -352,6 +352,7 @@ class Scenario(Record):
     endpoints: Annotated[tuple[EndpointSettings, ...], Field(min_length=1)]
     prompts: PromptSettings
     output: OutputSettings = OutputSettings()
+    repeat: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
     cache: Literal["cold", "warm"] = "cold"
     timeouts: TimeoutSettings = TimeoutSettings()
     drain: Duration = 60 * UNITS_NS["s"]
@@ -385,6 +386,8 @@ class Scenario(Record):
                 problems.append((("endpoints", index, "api"), f"{endpoint.api} has no output mode {mode}"))
         if len(self.output.mode) > 1 and any({"sessions", "trace"} & set(entry.shape) for entry in self.load):
             problems.append((("output", "mode"), "one mode only where the load has sessions or a trace"))
+        if self.repeat > 1 and any({"sessions", "trace"} & set(entry.shape) for entry in self.load):
+            problems.append((("repeat",), "only 1 where the load has sessions or a trace"))
         if problems:
             raise problems_at(problems)
         return self

@@ -29,7 +29,7 @@ def test_few_values_beyond_a_percentile() -> None:
     assert found["where"] == {"ttft": ["p99"]}
     assert found["value"] == pytest.approx(5, rel=0.3)
     assert found["limit"] == 10
-    assert "1,000 for p99" in found["advice"]
+    assert "1,000 independent requests" in found["advice"]
 
 
 def test_rates_are_looked_at_in_their_slow_tail() -> None:

@@ -178,7 +178,9 @@ def test_an_interval_is_rounded_outwards() -> None:
 
 def test_a_warning_about_intervals_says_where_and_what_to_do() -> None:
     found = {"code": "dependent", "value": 14.26, "limit": 10.0, "where": {"ttft": ["p50", "p95"]}, "advice": "wait"}
-    assert figures.warning(found) == "dependent: 14.26 (limit 10) of TTFT p50, p95: wait"
+    assert figures.warning(found) == "dependent: 14.26 (limit 10): p50, p95 of TTFT: wait"
+    many = found | {"where": {"ttft": ["p50"], "e2e": ["p50"], "e2e_tokens_per_s": ["p5"], "tpot": ["p95"]}}
+    assert figures.warning(many) == "dependent: 14.26 (limit 10): p50, p5, p95 of 4 metrics: wait"
 
 
 @pytest.mark.parametrize(
