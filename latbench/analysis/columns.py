@@ -20,6 +20,7 @@ from latbench.analysis.attempts import Reported, Tries, together
 from latbench.analysis.limits import Attempts
 from latbench.analysis.words import OUTCOMES, RATE_LIMITED
 from latbench.metrics.catalogue import METRICS
+from latbench.metrics.fluidity import Pace
 from latbench.metrics.histogram import Histogram
 from latbench.model.sample import Outcome, Sample, decode_gaps
 
@@ -55,7 +56,7 @@ class Layout:
 
     `groups` maps a prompt to its group, `windows` an endpoint and a step to the measured phase, `turns` a step of
     sessions to the turns of each. `open_steps` are those whose arrivals had times of their own, `limited` the metrics
-    that the SLO limits. `modes` says whether the run compares output modes.
+    that the SLO limits. `modes` says whether the run compares output modes, `pace` is that of the SLO's reader.
     """
 
     groups: Mapping[str, int] = field(default_factory=dict)
@@ -64,6 +65,7 @@ class Layout:
     open_steps: Set[int] = frozenset()
     limited: Set[str] = frozenset()
     modes: bool = False
+    pace: Pace | None = None
 
 
 @dataclass(slots=True)
@@ -341,9 +343,16 @@ def _computed(layout: Layout) -> list[tuple[str, Callable[[Sample], float | None
     for metric in METRICS:
         if metric.of is not None:
             computed.append((metric.name, metric.of))
+        elif metric.of_pace is not None:
+            if layout.pace is not None:
+                computed.append((metric.name, _at_pace(metric.of_pace, layout.pace)))
         elif metric.name in layout.limited:
             computed.append((metric.name, _longest_gap))
     return computed
+
+
+def _at_pace(of: Callable[[Sample, Pace], float | None], pace: Pace) -> Callable[[Sample], float | None]:
+    return lambda sample: of(sample, pace)
 
 
 def _longest_gap(sample: Sample) -> float | None:

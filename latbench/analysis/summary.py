@@ -69,6 +69,7 @@ def _layout(run: RunRecord, groups: Mapping[str, int]) -> Layout:
         open_steps={step.index for step in run.steps if step.load is not None and step.load.open},
         limited=set(run.slo),
         modes=len(modes.listed(run.scenario)) > 1,
+        pace=slo.pace(run.slo),
     )
 
 
@@ -253,9 +254,13 @@ class _Summary:
             "total_time": (float(done.max()) - started_ns) / NS_PER_S if len(done) else None,
             "usd_per_1k_tokens": None if price is None else price["usd_per_1k_tokens"],
         }
+        figures["error_rate"] = block["error_rate"]
         if block["throughput"] is not None:
             per_s = block["throughput"]["requests_per_s"]
             figures["requests_per_min"] = None if per_s is None else per_s * 60
+            figures["requests_per_s"] = per_s
+            figures["output_tokens_per_s"] = block["throughput"]["output_tokens_per_s"]
+            figures["goodput"] = block["throughput"]["goodput_per_s"]
         return lead(self.run.lead, self.run.slo, block["metrics"], figures)
 
     def _over_steps(self, name: str) -> dict[str, Any]:
@@ -431,10 +436,11 @@ def _metrics(cols: Columns, ok: np.ndarray, gaps: Histogram) -> dict[str, Any]:
     """Every metric of the catalogue over `ok` rows in due order; `gaps` are their chunk gaps, pooled."""
     found: dict[str, Any] = {}
     for metric in METRICS:
-        if metric.of is None:
+        if metric.of is None and metric.of_pace is None:
             found[metric.json_name] = stats.describe_histogram(gaps)
         else:
-            values = cols.metrics[metric.name][ok] / metric.scale
+            column = cols.metrics.get(metric.name)  # None: nobody set the limits that it is held against
+            values = np.empty(0) if column is None else column[ok] / metric.scale
             found[metric.json_name] = stats.describe(values, higher_is_better=metric.higher_is_better)
     return found
 

@@ -16,6 +16,7 @@ GOOD_HEAD = "good"
 THIN = " (thin)"
 THIN_NOTE = "thin: fewer than 30 distinct prompts."
 RATES = "tokens/s"
+SHARE = "share"
 NEEDS = "n/a \N{GREATER-THAN OR EQUAL TO}"
 HAS = "has "
 NEED_NOTE = (
@@ -113,7 +114,7 @@ def without_values(metrics: Mapping[str, Any]) -> str:
     labels = [
         f"{metric.label} ({metric.unit})" if metric.higher_is_better else metric.label
         for metric in METRICS
-        if not metrics[metric.json_name]["n"] and not metric.name.endswith("_response")
+        if not metrics[metric.json_name]["n"] and not metric.name.endswith("_response") and metric.of_pace is None
     ]
     return f"no values: {', '.join(labels)}" if labels else ""
 
@@ -305,6 +306,8 @@ def _with_unit(metric: Metric, table: Mapping[str, Any], name: str) -> str:
 
 
 def _lead_of_run(found: Mapping[str, Any]) -> str:
+    if found["unit"] == SHARE:
+        return f"{found['label']} {share(found['value'])}"
     value = _usd(found["value"]) if found["unit"].startswith("USD") else number(found["value"])
     return f"{found['label']} {value} {found['unit']}"
 

@@ -332,6 +332,8 @@ def _limits(value: object) -> dict[str, float]:
             limits[name] = _limit(name, written)
         except ValueError as error:
             problems.append(((name,), "is empty; give it a value or remove the key" if written is None else str(error)))
+    if "fluidity" in limits and not {"ttft", "tpot"} <= set(value):
+        problems.append((("fluidity",), "needs limits on ttft and tpot beside it: the pace of the reader"))
     if problems:
         raise problems_at(problems)
     return limits

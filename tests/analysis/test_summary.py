@@ -130,6 +130,26 @@ def test_an_endpoint_that_nothing_was_sent_to_is_listed() -> None:
     assert slow["by_task"] == {}
 
 
+def test_tokens_in_time_need_the_limits_that_they_are_held_against() -> None:
+    samples = [ok(i, ttft_ms=100 if i % 10 else 300, gap_ms=20) for i in range(100)]
+    for limits, shown in (({"ttft": 200.0, "tpot": 25.0}, 1.0), ({"ttft": 200.0, "tpot": 5.0}, 7 / 11), ({}, None)):
+        found = summarise(run(step(), slo=limits), samples, PROMPTS)["endpoints"]["fast"]["metrics"]["fluidity"]
+        assert found["n"] == (100 if limits else 0)
+        assert found["p50"] == (None if shown is None else pytest.approx(shown))
+    few = summarise(run(step(), slo={"ttft": 200.0, "tpot": 25.0, "fluidity": 0.95}), samples, PROMPTS)
+    assert few["endpoints"]["fast"]["good"] == 90
+
+
+def test_what_leads_may_be_a_figure_of_the_step() -> None:
+    names = ["error_rate", "goodput", "requests_per_s", "output_tokens_per_s"]
+    samples = [*(ok(i) for i in range(30)), failed(30, "overloaded")]
+    found = summarise(run(step(), lead=names, slo={"ttft": 200.0}), samples, PROMPTS)["endpoints"]["fast"]
+    values = {one["name"]: one["value"] for one in found["lead"]}
+    assert values["error_rate"] == found["error_rate"] == pytest.approx(1 / 31)
+    assert values["goodput"] == values["requests_per_s"] == 0.5
+    assert values["output_tokens_per_s"] == 5.5
+
+
 def test_intervals_go_by_the_order_in_which_requests_were_due() -> None:
     """Whatever order the samples come in: as from several workers, or from a store."""
     slow_spells = [ok(i, at_s=20 + i / 50, ttft_ms=400 if i // 40 % 2 else 100 + i % 7) for i in range(800)]
@@ -377,7 +397,7 @@ def test_with_several_steps_the_top_has_counts_only() -> None:
     top = found["endpoints"]["fast"]
     assert {name for name, value in top.items() if value is None} == {
         *("metrics", "throughput", "cost", "good", "good_share", "speed_up", "meets_slo", "sessions", "by_turn"),
-        *("modes", "valid"),
+        *("modes", "repeats", "valid"),
         *SLICE_KEYS,
     }
     assert (top["outcomes"]["ok"], top["outcomes"]["rate_limited"], top["rate_limits"]["hits"]) == (3, 1, 1)
