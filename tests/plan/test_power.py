@@ -3,11 +3,13 @@
 import importlib.util
 import sys
 from pathlib import Path
+from statistics import NormalDist
 from types import ModuleType
 
 import pytest
 
-from latbench.plan.power import POWER, RATIO, needed, power
+from latbench.analysis.intervals import ranks
+from latbench.plan.power import POWER, RATIO, SIGMA, needed, power
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +31,14 @@ def test_the_n_that_plan_names() -> None:
     assert (found.ratio, found.power) == (RATIO, POWER)
     assert found.requests == {"p50": 763, "p95": 2213}
     assert needed(990) > needed(950)
+
+
+@pytest.mark.parametrize(("k", "n", "per_cent"), [(500, 1000, 3.9), (950, 1000, 6.5), (990, 10_000, 3.7)])
+def test_the_half_width_of_an_interval_is_that_of_the_reference(k: int, n: int, per_cent: float) -> None:
+    """Log-sigma 0.5; the exact limits are a little wider than the formula says, more so in the tail."""
+    normal = NormalDist()
+    low, high = (normal.inv_cdf(rank / (n + 1)) for rank in ranks(n, n, k, 0.95))
+    assert 100 * SIGMA * (high - low) / 2 == pytest.approx(per_cent, rel=0.12)
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say(coverage: ModuleType) -> None:
