@@ -18,7 +18,8 @@ import numpy as np
 
 _WINDOW = 5.0  # Sokal's: sum lags until there are so many times tau of them
 _DIRECT_LAGS = 16
-_VALUES_A_LAG = 1000  # a transform costs as much as so many lags, and more lags where there are many values
+_VALUES_A_LAG = 5000  # more lags where there are many values: a transform of them costs as much as some hundred lags
+_LAGS_A_SUM = 16  # no window of L lags means tau > L/5: sums of L/16 values are short against it
 _BATCH = 5
 _NOISE = 1e-12
 
@@ -66,17 +67,18 @@ def tau(series: np.ndarray) -> float:
     """
     if not len(series) or series.min() == series.max():
         return 1.0
-    found = _tau_of_few_lags(series) if series.dtype == np.bool_ else None
+    lags = min(len(series) - 1, _DIRECT_LAGS + len(series) // _VALUES_A_LAG)
+    found = _tau_of_few_lags(series, lags) if series.dtype == np.bool_ else None
     if found is None:
-        found = _tau_of_all_lags(np.asarray(series, dtype=np.float64) - np.mean(series))
+        found = _tau_of_sums(np.asarray(series, dtype=np.float64) - np.mean(series), max(1, lags // _LAGS_A_SUM))
     return max(1.0, found)
 
 
-def _tau_of_few_lags(indicator: np.ndarray) -> float | None:
-    """Tau lag by lag, None where its window is wide: most end after five lags, which is less work than a transform."""
+def _tau_of_few_lags(indicator: np.ndarray, lags: int) -> float | None:
+    """Tau lag by lag, None where its window is wider than so many of them: most end after five."""
     n, hits = len(indicator), int(np.count_nonzero(indicator))
     mean, found = hits / n, 1.0
-    for lag in range(1, min(n - 1, _DIRECT_LAGS + n // _VALUES_A_LAG) + 1):
+    for lag in range(1, lags + 1):
         both = int(np.count_nonzero(indicator[lag:] & indicator[:-lag]))
         at_the_ends = int(np.count_nonzero(indicator[:lag])) + int(np.count_nonzero(indicator[-lag:]))
         covariance = both - mean * (2 * hits - at_the_ends) + (n - lag) * mean**2
@@ -84,6 +86,18 @@ def _tau_of_few_lags(indicator: np.ndarray) -> float | None:
         if lag >= _WINDOW * found:
             return found
     return None
+
+
+def _tau_of_sums(centred: np.ndarray, size: int) -> float:
+    """Tau of a series whose tau is known to be three times `size` or more, by the sums of so many values in a row.
+
+    The variance of its mean is that of the mean of the sums: a transform of all values would tell no more.
+    """
+    if size == 1:
+        return _tau_of_all_lags(centred)
+    sums = centred[: len(centred) // size * size].reshape(-1, size).sum(axis=1)
+    sums -= sums.mean()
+    return _tau_of_all_lags(sums) * float(sums @ sums) / len(sums) / (size * float(centred @ centred) / len(centred))
 
 
 def _tau_of_all_lags(centred: np.ndarray) -> float:
