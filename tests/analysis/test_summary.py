@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -473,3 +474,12 @@ def test_steps_that_push_alike_are_told_apart_by_what_they_differ_in() -> None:
     ]
     words = [one["words"] for one in summarise(run(step(0, requests=5), step(1, requests=9)), [], {})["steps"]]
     assert words == ["closed 4, 5 requests", "closed 4, 9 requests"]
+
+
+def test_repeated_prompts_have_their_spread_taken_apart() -> None:
+    samples = [ok(i, ttft_ms=100 + 10 * (i % 40) + i // 40, prompt_id=f"g{i % 40}") for i in range(160)]
+    repeated = msgspec.structs.replace(run(step()), scenario={"repeat": 4})
+    found = summarise(repeated, samples, PROMPTS)["endpoints"]["fast"]["repeats"]
+    assert (found["repeat"], found["metrics"]["ttft"]["prompts"], found["metrics"]["ttft"]["n"]) == (4, 40, 160)
+    assert found["metrics"]["ttft"]["share_between"] > 0.95
+    assert summarise(run(step()), samples, PROMPTS)["endpoints"]["fast"]["repeats"] is None

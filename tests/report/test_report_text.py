@@ -176,6 +176,17 @@ def test_an_interval_is_rounded_outwards() -> None:
     assert figures.interval(table | {"ci95": {"p50": [17.3, 17.3]}}, "p50") == "17.3–17.3"
 
 
+def test_the_parts_of_a_spread_in_words() -> None:
+    part = {"n": 60, "prompts": 20, "within": 1.16, "between": 1.53, "share_between": 0.8913}
+    none = dict.fromkeys(("within", "between", "share_between"))
+    found = {"repeat": 3, "metrics": {"ttft": part, "tpot": part | none}}
+    words = "3 times; spread of TTFT ×1.16 within a prompt, ×1.53 between (89.13 % of the variance is the prompts')"
+    assert figures.repeats(found) == words
+    assert figures.repeats({"repeat": 3, "metrics": {}}) == "3 times; spread of nothing: too few answers"
+    lead = {"name": "error_rate", "label": "error rate", "unit": "share", "value": 0.0125, "limit": None}
+    assert figures.lead([lead]) == ["error rate 1.25 %"]
+
+
 def test_a_warning_about_intervals_says_where_and_what_to_do() -> None:
     found = {"code": "dependent", "value": 14.26, "limit": 10.0, "where": {"ttft": ["p50", "p95"]}, "advice": "wait"}
     assert figures.warning(found) == "dependent: 14.26 (limit 10): p50, p95 of TTFT: wait"
