@@ -12,7 +12,7 @@ import click
 
 from latbench.analysis.stats import NEED
 from latbench.cli.main import cli
-from latbench.metrics.catalogue import FIGURES, METRICS, Metric
+from latbench.metrics.catalogue import FIGURES, METRICS, Figure, Metric
 from latbench.model.request import Ask, Endpoint, Fill, Message
 from latbench.providers.base import Dialect, Framer
 from latbench.providers.gemini import GeminiFramer
@@ -88,33 +88,35 @@ def metrics_page() -> str:
         "a closed loop.",
         "",
         *_table(
-            ("name", "in `summary.json`", "unit", "meaning", "formula", "defined for"),
+            ("name", "in `summary.json`", "unit", "better", "meaning", "formula", "defined for"),
             [_metric_row(metric) for metric in METRICS],
         ),
         "",
         "For a rate, higher is better, and its slow tail is p1, p5 and p10: that is the tail the reports show.",
         "",
-        "## Figures of a whole run",
+        "## Figures of a step",
         "",
-        "`lead` in a scenario may also name these; they head the endpoint's block in the reports and are `lead` in "
-        "`summary.json`.",
+        "`lead` in a scenario may also name these; they then head the endpoint's block in the reports and are in its "
+        "`lead` in `summary.json`. The measured window: [measurement.md](measurement.md#throughput).",
         "",
         *_table(
-            ("name", "unit", "meaning"),
-            [(f"`{figure.name}`", figure.unit, figure.definition) for figure in FIGURES],
+            ("name", "in an endpoint's block", "unit", "better", "meaning", "formula"),
+            [_figure_row(figure) for figure in FIGURES],
         ),
         "",
         "## Percentiles",
         "",
         "A percentile is an observed value, the one of rank ceil(n·k), never an interpolation or an average of other "
-        "percentiles. With fewer values than the table says it is null in `summary.json`, where `need` then holds "
-        "`[values needed, values there]`, and `n/a ≥N` in the reports.",
+        "percentiles. With fewer independent values than the table says it is null in `summary.json`, where `need` "
+        "then holds `[values needed, what those there count for]`, and `n/a ≥N` in the reports. `ci95` has the 95 % "
+        "interval of each, `n_eff` what the values count for: [statistics.md](statistics.md).",
         "",
         *_table(("percentile", "values needed"), [(name, str(need)) for name, need in NEED.items()]),
         "",
         "Metrics of requests are order statistics of the values themselves. Only `inter_chunk`, one value for each gap "
-        "between chunks, comes from a histogram of 3 significant digits. `raw` in `summary.json` holds plain order "
-        "statistics whatever their number: for programs that check latbench, not for reading.",
+        "between chunks, comes from a histogram of 3 significant digits, and has no interval. `raw` in "
+        "`summary.json` holds plain order statistics whatever their number: for programs that check latbench, not for "
+        "reading.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -122,7 +124,16 @@ def metrics_page() -> str:
 def _metric_row(metric: Metric) -> tuple[str, ...]:
     """One metric, in the order of the table's head."""
     name, key = f"`{metric.name}`", f"`{metric.json_name}`"
-    return (name, key, metric.unit, metric.definition, f"`{metric.formula}`", metric.needs)
+    return (name, key, metric.unit, _better(metric), metric.definition, f"`{metric.formula}`", metric.needs)
+
+
+def _figure_row(figure: Figure) -> tuple[str, ...]:
+    where = f"`{figure.where}`"
+    return (f"`{figure.name}`", where, figure.unit, _better(figure), figure.definition, f"`{figure.formula}`")
+
+
+def _better(of: Metric | Figure) -> str:
+    return "higher" if of.higher_is_better else "lower"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

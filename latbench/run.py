@@ -229,6 +229,7 @@ class Session:
             schema=loaded.schema(),
             respect=loaded.scenario.rate_limits == "respect",
             tools=loaded.tools(),
+            repeat=loaded.scenario.repeat,
         )
 
     def interrupt(self) -> None:

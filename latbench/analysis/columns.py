@@ -20,6 +20,7 @@ from latbench.analysis.attempts import Reported, Tries, together
 from latbench.analysis.limits import Attempts
 from latbench.analysis.words import OUTCOMES, RATE_LIMITED
 from latbench.metrics.catalogue import METRICS
+from latbench.metrics.fluidity import Pace
 from latbench.metrics.histogram import Histogram
 from latbench.model.sample import Outcome, Sample, decode_gaps
 
@@ -55,7 +56,7 @@ class Layout:
 
     `groups` maps a prompt to its group, `windows` an endpoint and a step to the measured phase, `turns` a step of
     conversations to the most turns of each. `open_steps` are those whose arrivals had times of their own, `limited` the
-    metrics that the SLO limits. `modes` says whether the run compares output modes.
+    metrics that the SLO limits. `modes` says whether the run compares output modes, `pace` is that of the SLO's reader.
     """
 
     groups: Mapping[str, int] = field(default_factory=dict)
@@ -64,6 +65,7 @@ class Layout:
     open_steps: Set[int] = frozenset()
     limited: Set[str] = frozenset()
     modes: bool = False
+    pace: Pace | None = None
 
 
 @dataclass(slots=True)
@@ -203,6 +205,15 @@ class Columns:
         """
         found: np.ndarray = rows[(self.outcome[rows] == RATE_LIMITED) | self.tries.tried(rows)]
         return found
+
+    def in_due_order(self, rows: np.ndarray) -> np.ndarray:
+        """Some samples in the order in which they were due: of one endpoint and step, else their numbers repeat.
+
+        Neighbours in it met the same queue, which is what an interval has to know. In a closed loop a turn is due when
+        it is sent.
+        """
+        ordered: np.ndarray = rows[np.lexsort((self.seq[rows], self.due_ns[rows]))]
+        return ordered
 
     def on_limits(self, rows: np.ndarray) -> np.ndarray:
         """The samples that something is to be learned from about limits: all of them, or none.
@@ -366,9 +377,16 @@ def _computed(layout: Layout) -> list[tuple[str, Callable[[Sample], float | None
     for metric in METRICS:
         if metric.of is not None:
             computed.append((metric.name, metric.of))
+        elif metric.of_pace is not None:
+            if layout.pace is not None:
+                computed.append((metric.name, _at_pace(metric.of_pace, layout.pace)))
         elif metric.name in layout.limited:
             computed.append((metric.name, _longest_gap))
     return computed
+
+
+def _at_pace(of: Callable[[Sample, Pace], float | None], pace: Pace) -> Callable[[Sample], float | None]:
+    return lambda sample: of(sample, pace)
 
 
 def _longest_gap(sample: Sample) -> float | None:

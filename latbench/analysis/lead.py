@@ -38,6 +38,7 @@ def _of_metric(metric: Metric, table: Mapping[str, Any], limit: float | None) ->
         "unit": metric.unit,
         "n": table["n"],
         "percentiles": {name: table[name] for name in shown},
+        "ci95": {name: table["ci95"][name] for name in shown},
         "need": {name: table["need"][name] for name in shown if name in table["need"]},
         "limit": limit,
     }

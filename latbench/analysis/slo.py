@@ -16,7 +16,8 @@ import numpy as np
 
 from latbench.analysis.columns import Columns
 from latbench.analysis.words import OK, OUTCOMES
-from latbench.metrics.catalogue import BY_NAME, NEED_A_STREAM
+from latbench.metrics.catalogue import BY_NAME, NEED_A_STREAM, NS_PER_MS
+from latbench.metrics.fluidity import Pace
 from latbench.model.run import RunRecord
 from latbench.model.sample import Outcome
 
@@ -37,6 +38,13 @@ def good_rows(run: RunRecord, cols: Columns) -> np.ndarray | None:
         within = values >= bound if metric.higher_is_better else values <= bound
         good &= within | plain if name in NEED_A_STREAM else within
     return good
+
+
+def pace(limits: Mapping[str, float]) -> Pace | None:
+    """The reader whom the limits of an SLO (in ms) have in mind; None where they say nothing of one."""
+    if not {"ttft", "tpot"} <= set(limits):
+        return None
+    return Pace(limits["ttft"] * NS_PER_MS, limits["tpot"] * NS_PER_MS)
 
 
 def _not_streamed(run: RunRecord, cols: Columns) -> np.ndarray:

@@ -13,10 +13,12 @@ import msgspec
 import numpy as np
 
 from latbench.analysis import counts, limits, modes, slo, stats, validity
+from latbench.analysis.cautions import cautions
 from latbench.analysis.columns import Columns, Error, Layout, Window, gather
 from latbench.analysis.cost import cost
 from latbench.analysis.groups import SLICES, UNKNOWN, Groups, PromptInfo
 from latbench.analysis.lead import lead
+from latbench.analysis.repeats import repeat_of, repeats
 from latbench.analysis.sessions import sessions
 from latbench.analysis.tool_loops import tool_loops
 from latbench.analysis.windows import loaded_ns, window
@@ -72,6 +74,7 @@ def _layout(run: RunRecord, groups: Mapping[str, int]) -> Layout:
         open_steps={step.index for step in run.steps if step.load is not None and step.load.open},
         limited=set(run.slo),
         modes=len(modes.listed(run.scenario)) > 1,
+        pace=slo.pace(run.slo),
     )
 
 
@@ -187,6 +190,7 @@ class _Summary:
         number = self.cols.endpoints.numbers.get(name, -1)
         block["errors"] = counts.errors(self.cols.errors.get((number, step.index), Counter()))
         block["rate_limits"] = self._limits(rows, self.run.promised.get(name, {}), fitted=len(self.steps) == 1)
+        block["warnings"] = cautions(block["metrics"])
         block["speed_up"] = None
         cut = step is self.steps[-1] and any(what == "budget" for what, _ in self.run.stops)
         block["meets_slo"] = (
@@ -194,6 +198,7 @@ class _Summary:
         )  # the budget's drops are not the endpoint's
         block["lead"] = self._lead(block, rows, step.started_ns)
         block["modes"] = self._modes(name, step, rows)
+        block["repeats"] = repeats(self.cols, rows[self.cols.measured[rows]], repeat_of(self.run.scenario))
         block |= {kind: {} for kind in SLICES}
         group = self.cols.group[rows]
         measured = self.cols.measured[rows]
@@ -251,9 +256,13 @@ class _Summary:
             "total_time": (float(done.max()) - started_ns) / NS_PER_S if len(done) else None,
             "usd_per_1k_tokens": None if price is None else price["usd_per_1k_tokens"],
         }
+        figures["error_rate"] = block["error_rate"]
         if block["throughput"] is not None:
             per_s = block["throughput"]["requests_per_s"]
             figures["requests_per_min"] = None if per_s is None else per_s * 60
+            figures["requests_per_s"] = per_s
+            figures["output_tokens_per_s"] = block["throughput"]["output_tokens_per_s"]
+            figures["goodput"] = block["throughput"]["goodput_per_s"]
         return lead(self.run.lead, self.run.slo, block["metrics"], figures)
 
     def _over_steps(self, name: str) -> dict[str, Any]:
@@ -261,7 +270,18 @@ class _Summary:
         rows = np.flatnonzero(self._of_endpoint(name))
         measured = rows[self.cols.measured[rows]]
         nothing = dict.fromkeys(
-            ("metrics", "throughput", "speed_up", "meets_slo", "sessions", "tool_loop", "by_turn", "modes", *SLICES)
+            (
+                "metrics",
+                "throughput",
+                "speed_up",
+                "meets_slo",
+                "sessions",
+                "tool_loop",
+                "by_turn",
+                "modes",
+                "repeats",
+                *SLICES,
+            )
         )
         number = self.cols.endpoints.numbers.get(name, -1)
         errors: Counter[Error] = Counter()
@@ -269,6 +289,7 @@ class _Summary:
             if endpoint == number:
                 errors.update(found)
         block = self._identity(name) | self._sums(name, measured) | {"errors": counts.errors(errors)} | nothing
+        block["warnings"] = []
         block["rate_limits"] = self._limits(rows, self.run.promised.get(name, {}))
         block["lead"] = self._lead(block, rows, min((step.started_ns for step in self.steps), default=0))
         return block
@@ -281,7 +302,7 @@ class _Summary:
         """Counts, metrics and throughput of some rows (both phases) of one endpoint and step, with their `gaps`."""
         cols = self.cols
         measured = rows[cols.measured[rows]]
-        ok = measured[cols.outcome[measured] == OK]
+        ok = cols.in_due_order(measured[cols.outcome[measured] == OK])
         return {
             **self._sums(name, measured),
             "metrics": _metrics(cols, ok, gaps),
@@ -426,13 +447,14 @@ def _add_speed_up(steps: list[dict[str, Any]]) -> None:
 
 
 def _metrics(cols: Columns, ok: np.ndarray, gaps: Histogram) -> dict[str, Any]:
-    """Every metric of the catalogue over `ok` rows; `gaps` are their chunk gaps, pooled."""
+    """Every metric of the catalogue over `ok` rows in due order; `gaps` are their chunk gaps, pooled."""
     found: dict[str, Any] = {}
     for metric in METRICS:
-        if metric.of is None:
+        if metric.of is None and metric.of_pace is None:
             found[metric.json_name] = stats.describe_histogram(gaps)
         else:
-            values = cols.metrics[metric.name][ok] / metric.scale
+            column = cols.metrics.get(metric.name)  # None: nobody set the limits that it is held against
+            values = np.empty(0) if column is None else column[ok] / metric.scale
             found[metric.json_name] = stats.describe(values, higher_is_better=metric.higher_is_better)
     return found
 

@@ -15,12 +15,15 @@ _LOAD = (
     click.option("--duration", help="How long to measure, as 60s or 5m."),
     click.option("--max-tokens", help="Longest answer to ask for, in tokens."),
     click.option("--prompts", type=click.Path(path_type=Path), help="Prompts of your own: a folder or a JSONL file."),
+    click.option(
+        "--repeat", type=click.IntRange(1), help="Send each prompt so often: the spread is taken apart by it."
+    ),
     click.option("--seed", type=int, help="Draws prompts and arrivals: the same seed sends the same ones."),
 )
 
 
 def load_options(command: Command) -> Command:
-    """--concurrency, --rate, --requests, --duration, --max-tokens, --prompts, --seed: fields of `Flags` by name."""
+    """--concurrency to --seed, as they stand above: fields of `Flags` by name."""
     for option in reversed(_LOAD):
         command = option(command)
     return command

@@ -9,6 +9,7 @@ from latbench.cli.options import load_options
 from latbench.model.errors import UserError
 from latbench.plan.budget import Limits
 from latbench.plan.estimate import Estimate, estimate, smallest_request, too_small
+from latbench.plan.power import power
 from latbench.report import json as json_report
 from latbench.report import plan as plan_report
 from latbench.scenario.check import load_whole
@@ -23,15 +24,16 @@ from latbench.scenario.prompts import PromptSet
 def plan(scenario: str, as_json: bool, **flags: str | int | Path | None) -> None:
     """What a run of SCENARIO, a file or a name, would send: arrivals, requests, tokens, price, duration.
 
-    Also which percentiles its requests can support. Sends nothing.
+    Also which percentiles its requests can support, and how many of them would tell two runs apart. Sends nothing.
     """
     loaded, prompts = load_whole(find_scenario(scenario, Path.cwd()), Flags(**flags))  # type: ignore[arg-type]
     check_budget(loaded, prompts)
     found = estimate_of(loaded, prompts)
     if as_json:
-        json_report.render(plan_report.document(found, loaded.scenario.name, loaded.sha256), sys.stdout)
+        document = plan_report.document(found, power(), loaded.scenario.name, loaded.sha256)
+        json_report.render(document, sys.stdout)
     else:
-        plan_report.render(found, loaded.scenario.name, sys.stdout)
+        plan_report.render(found, power(), loaded.scenario.name, sys.stdout)
 
 
 def estimate_of(loaded: Loaded, prompts: PromptSet) -> Estimate:

@@ -21,6 +21,7 @@ from latbench.plan.arrivals import arrivals, sequence
 from latbench.plan.draw import Drawer
 from latbench.plan.modes import arm
 from latbench.plan.partition import SHARDS
+from latbench.plan.repeats import draw_of
 
 
 class Sink(Protocol):
@@ -205,4 +206,5 @@ class Account:
             named = int(np.frombuffer(shape.prompt, dtype="<i4")[number])
             if named >= 0:
                 return shape.prompt_ids[named]
-        return self._job.prompts[self._drawer.draw(pair)].id
+        draw = draw_of(pair, self._job.repeat, self._load.requests, len(self._job.modes))
+        return self._job.prompts[self._drawer.draw(draw)].id

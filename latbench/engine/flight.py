@@ -28,6 +28,7 @@ from latbench.model.spool import Spool
 from latbench.plan.draw import Drawer, nonce
 from latbench.plan.guards import EndpointGuard
 from latbench.plan.modes import arm
+from latbench.plan.repeats import draw_of
 from latbench.providers.registry import DIALECTS
 
 BATCH_S = 0.25
@@ -167,8 +168,10 @@ class Flight:
 
     def prepare(self, endpoint: int, lane: int, seq: int, prompt_id: str = "", max_tokens: int = 0) -> Ready:
         """A request with the prompt that `seq` draws, or with the one that is named."""
+        assert self.stage is not None
         pair, mode = arm(seq, self._job.modes)
-        prompt = self._index(prompt_id) if prompt_id else self._drawer.draw(pair)
+        draw = draw_of(pair, self._job.repeat, self.stage.load.requests, len(self._job.modes))
+        prompt = self._index(prompt_id) if prompt_id else self._drawer.draw(draw)
         exchange = self._exchange(endpoint, lane, seq, prompt, self._mark(endpoint, seq), mode)
         post = self._bodies.get(endpoint, prompt, exchange.nonce, max_tokens, mode)
         return self._ready(exchange, post, endpoint, lane, self._bodies.max_tokens(prompt, max_tokens))

@@ -8,6 +8,7 @@ those enter latency distributions. Times are computed in nanoseconds and shown i
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from latbench.metrics.fluidity import Pace, fluidity
 from latbench.model.sample import Sample
 
 NS_PER_MS = 1_000_000
@@ -92,9 +93,10 @@ def e2e_chars_per_s(sample: Sample) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. `of` gives nanoseconds where `unit` is ms, else the unit itself; None: one value for each chunk gap.
+    """One metric of a request. `of` gives nanoseconds where `unit` is ms, else the unit itself.
 
-    `needs` says in words what must be known of a request for the metric to be defined.
+    `of_pace` is in its place where the metric depends on the limits of the run's SLO. Without either the metric has one
+    value for each chunk gap. `needs` says in words what must be known of a request for the metric to be defined.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Metric:
     needs: str
     higher_is_better: bool
     of: Callable[[Sample], int | float | None] | None
+    of_pace: Callable[[Sample, Pace], float | None] | None = None
 
     @property
     def json_name(self) -> str:
@@ -233,40 +236,109 @@ METRICS: tuple[Metric, ...] = (
         True,
         e2e_chars_per_s,
     ),
+    Metric(
+        "fluidity",
+        "tokens in time",
+        "share",
+        "share of the output tokens that were there in time for a reader who begins at the limit on TTFT and takes the"
+        " limit on TPOT for each token; early tokens are slack for later ones, and after a late one he goes on from its"
+        " arrival (the fluidity index of etalon)",
+        "tokens in time / n",
+        "limits on `ttft` and `tpot` in `slo`, a streamed answer, output tokens of known number, and reasoning streamed"
+        " where it was counted",
+        True,
+        None,
+        fluidity,
+    ),
 )
 """In the order in which reports show them."""
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
 
 NEED_A_STREAM = frozenset(
-    ("ttft", "ttft_response", "time_to_first_text", "tpot", "inter_chunk", "generation_tokens_per_s")
+    ("ttft", "ttft_response", "time_to_first_text", "tpot", "inter_chunk", "generation_tokens_per_s", "fluidity")
 )
 """The metrics that no plain answer has: an endpoint that never streams is not held to limits on them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure of a whole run that may lead a summary beside the metrics of its requests."""
+    """A figure of an endpoint in a whole step, beside the metrics of its requests. It may lead a summary.
+
+    `where` is its place in an endpoint's block of `summary.json`, dots between the keys; "lead" has no other place.
+    """
 
     name: str
     label: str
     unit: str
     definition: str
+    formula: str
+    higher_is_better: bool
+    where: str = "lead"
 
 
 FIGURES: tuple[Figure, ...] = (
-    Figure("total_time", "total time", "s", "from the start of the step, warm-up included, to its last `ok` answer"),
+    Figure(
+        "error_rate",
+        "error rate",
+        "share",
+        "share of the requests that were sent and not answered `ok`, rate limits included; what latbench itself"
+        " cancelled does not count",
+        "(sent - ok - cancelled) / sent",
+        False,
+        "error_rate",
+    ),
+    Figure(
+        "goodput",
+        "goodput",
+        "good requests/s",
+        "requests that are `ok` and within every limit of `slo`, and ended inside the window; null without `slo`",
+        "good answers / window",
+        True,
+        "throughput.goodput_per_s",
+    ),
+    Figure(
+        "requests_per_s",
+        "requests",
+        "requests/s",
+        "`ok` answers that ended inside the measured window",
+        "answers / window",
+        True,
+        "throughput.requests_per_s",
+    ),
+    Figure(
+        "output_tokens_per_s",
+        "output",
+        "tokens/s",
+        "output tokens of `ok` answers that arrived inside the measured window",
+        "tokens / window",
+        True,
+        "throughput.output_tokens_per_s",
+    ),
+    Figure(
+        "total_time",
+        "total time",
+        "s",
+        "from the start of the step, warm-up included, to its last `ok` answer",
+        "last done - start",
+        False,
+    ),
     Figure(
         "requests_per_min",
         "requests",
         "per minute",
         "`ok` answers that ended inside the measured window, by its length",
+        "60 * answers / window",
+        True,
     ),
     Figure(
         "usd_per_1k_tokens",
         "cost",
         "USD per 1,000 tokens",
         "price of the measured requests by their tokens, in and out",
+        "1000 * cost / tokens",
+        False,
+        "cost.usd_per_1k_tokens",
     ),
 )
 """What `lead` in a scenario may name besides the metrics."""

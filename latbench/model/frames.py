@@ -24,8 +24,9 @@ class Job(msgspec.Struct, tag="job"):
 
     `origin_ns` is the zero of the run's clock, in the CLOCK_MONOTONIC of the machine where the engine runs. `prices`
     are by endpoint, as in `RunRecord`; with `budgeted`, nothing is sent that the master has not granted. With several
-    `modes` the same prompts go out in each, held to `schema` where the mode is not `text`. With `respect`, a request
-    that is refused for now waits as it was told, and is made again. `tools` are those of the steps that are tool loops.
+    `modes` the same prompts go out in each, held to `schema` where the mode is not `text`; all of that `repeat` times.
+    With `respect`, a request that is refused for now waits as it was told, and is made again. `tools` are those of the
+    steps that are tool loops.
     """
 
     run_id: str
@@ -47,6 +48,7 @@ class Job(msgspec.Struct, tag="job"):
     schema: dict[str, Any] = {}
     respect: bool = False
     tools: tuple[Tool, ...] = ()
+    repeat: int = 1
 
 
 class Slot(msgspec.Struct, array_like=True, frozen=True):

@@ -1,6 +1,7 @@
 """How figures are written in the tables of every format: digits, missing values, percentiles that need more data."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from latbench.analysis.slo import GOOD_SHARE
@@ -15,8 +16,18 @@ GOOD_HEAD = "good"
 THIN = " (thin)"
 THIN_NOTE = "thin: fewer than 30 distinct prompts."
 RATES = "tokens/s"
+SHARE = "share"
 NEEDS = "n/a \N{GREATER-THAN OR EQUAL TO}"
-NEED_NOTE = "n/a ≥N: the percentile needs at least N values; there are fewer."
+HAS = "has "
+NEED_NOTE = (
+    "n/a ≥N: the percentile needs N independent values; has M: those there count for M, since values that follow one"
+    " another are not independent."
+)
+INTERVAL = "  95 % interval"
+INTERVAL_NOTE = (
+    "95 % interval: where the percentile lies for this load at this time, as far as so many requests can tell. Of"
+    " another hour it says nothing."
+)
 
 
 Table = tuple[list[str], list[list[str]]]
@@ -48,8 +59,30 @@ def percentile(table: Mapping[str, Any], name: str) -> str:
     return number(table[name])
 
 
-def rows(metrics: Mapping[str, Any], *, rates: bool) -> Iterator[tuple[Metric, list[str]]]:
-    """The rates, or everything else, in the catalogue's order: each with n and its shown percentiles.
+def interval(table: Mapping[str, Any], name: str) -> str:
+    """The interval of a percentile, what its values count for where that is too little, empty where there is none."""
+    if table["n"] and name in table["need"]:
+        return f"{HAS}{table['need'][name][1]}"
+    ends = table["ci95"][name]
+    return "" if ends is None else f"{_end(ends[0], math.floor)}\N{EN DASH}{_end(ends[1], math.ceil)}"
+
+
+def _end(value: float, towards: Callable[[float], int]) -> str:
+    """An end of an interval in few digits, rounded outwards: a digit less than the percentile has, and no commas."""
+    decimals = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    return f"{towards(round(value * 10**decimals, 6)) / 10**decimals:.{decimals}f}"
+
+
+def with_interval(table: Mapping[str, Any], name: str) -> str:
+    """A percentile and its interval in one cell."""
+    found = interval(table, name)
+    if found.startswith(HAS):
+        return f"{percentile(table, name)}, {found}"
+    return f"{percentile(table, name)} ({found})" if found else percentile(table, name)
+
+
+def rows(metrics: Mapping[str, Any], *, rates: bool) -> Iterator[tuple[Metric, Mapping[str, Any]]]:
+    """The rates, or everything else, in the catalogue's order: each with its figures.
 
     Latency from due is left out where it equals the latency from sent, as it does in a closed loop, and so is what has
     no values at all, as what only a stream has where answers come in one piece: `without_values` names it.
@@ -58,7 +91,22 @@ def rows(metrics: Mapping[str, Any], *, rates: bool) -> Iterator[tuple[Metric, l
         table = metrics[metric.json_name]
         repeated = metric.name.endswith("_response") and table == metrics[metric.json_name.replace("_response", "")]
         if metric.higher_is_better == rates and table["n"] and not repeated:
-            yield metric, [count(table["n"]), *(percentile(table, name) for name in metric.shown)]
+            yield metric, table
+
+
+def metric_table(metrics: Mapping[str, Any], *, rates: bool) -> list[list[str]]:
+    """The rates, or everything else: a row of percentiles under `shown`, and where there are any one of intervals."""
+    found = []
+    for metric, table in rows(metrics, rates=rates):
+        label = rate_label(metric) if rates else metric.label
+        found.append([label, count(table["n"]), *(percentile(table, name) for name in metric.shown)])
+        found += _intervals(["", *(interval(table, name) for name in metric.shown)])
+    return found
+
+
+def _intervals(cells: list[str]) -> list[list[str]]:
+    """The row under one of percentiles; none where nothing is to be said."""
+    return [[INTERVAL, *cells]] if any(cells) else []
 
 
 def without_values(metrics: Mapping[str, Any]) -> str:
@@ -66,7 +114,7 @@ def without_values(metrics: Mapping[str, Any]) -> str:
     labels = [
         f"{metric.label} ({metric.unit})" if metric.higher_is_better else metric.label
         for metric in METRICS
-        if not metrics[metric.json_name]["n"] and not metric.name.endswith("_response")
+        if not metrics[metric.json_name]["n"] and not metric.name.endswith("_response") and metric.of_pace is None
     ]
     return f"no values: {', '.join(labels)}" if labels else ""
 
@@ -78,19 +126,19 @@ def rate_label(metric: Metric) -> str:
 
 def trimmed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Table, str]:
     """A table without the columns in which no row has a figure, and what to say of those that need more data."""
-    columns = list(zip(*rows, strict=True)) or [("",)] * len(head)
+    columns = list(zip(*rows, strict=True)) or [("0",)] * len(head)
     kept = [at for at, column in enumerate(columns) if not all(map(_is_none, column))]
     short: dict[str, str] = {}
     for at in sorted({*range(len(head))} - {*kept}):
-        needs = [cell.removeprefix(NEEDS) for cell in columns[at] if cell != MISSING]
+        needs = [cell.removeprefix(NEEDS).partition(",")[0] for cell in columns[at] if cell.startswith(NEEDS)]
         if needs:
             short.setdefault(head[at], min(needs, key=int))
-    note = "; ".join(f"{name} needs at least {least} values" for name, least in short.items())
+    note = "; ".join(f"{name} needs at least {least} independent values" for name, least in short.items())
     return ([head[at] for at in kept], [[row[at] for at in kept] for row in rows]), note
 
 
 def _is_none(cell: str) -> bool:
-    return cell == MISSING or cell.startswith(NEEDS)
+    return cell in (MISSING, "") or cell.startswith((NEEDS, HAS))
 
 
 def shown(*, rates: bool) -> tuple[str, ...]:
@@ -145,6 +193,7 @@ def step_times_table(name: str, steps: Sequence[Mapping[str, Any]]) -> Table:
         wanted = [("ttft_ms", "p50"), ("ttft_ms", "p95"), ("e2e_ms", "p50"), ("e2e_ms", "p95")]
         wanted += [("e2e_response_ms", "p95")] if from_due else []
         rows.append([_step(step), *(percentile(metrics[metric], at) for metric, at in wanted)])
+        rows += _intervals([interval(metrics[metric], at) for metric, at in wanted])
     return [*STEP_TIMES_HEAD, FROM_DUE_HEAD] if from_due else [*STEP_TIMES_HEAD], rows
 
 
@@ -240,18 +289,46 @@ def lead(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _lead_of_metric(found: Mapping[str, Any]) -> str:
     metric = BY_NAME[found["name"]]
-    table = {**found["percentiles"], "n": found["n"], "need": found["need"]}
-    cells = (f"{name} {percentile(table, name)}" for name in found["percentiles"])
-    figures = ", ".join(f"{cell} {metric.unit}" if cell[-1].isdigit() and "n/a" not in cell else cell for cell in cells)
+    table = {**found["percentiles"], "n": found["n"], "need": found["need"], "ci95": found["ci95"]}
+    figures = ", ".join(f"{name} {_with_unit(metric, table, name)}" for name in found["percentiles"])
     if found["limit"] is None:
         return f"{metric.label} {figures}"
     least = "at least " if metric.higher_is_better else ""
     return f"{metric.label} {figures} (limit {least}{_amount(metric, found['limit'])})"
 
 
+def _with_unit(metric: Metric, table: Mapping[str, Any], name: str) -> str:
+    """`255.7 ms (243–271)`."""
+    if table[name] is None:
+        return with_interval(table, name)
+    found = interval(table, name)
+    return f"{number(table[name])} {metric.unit}" + (f" ({found})" if found else "")
+
+
 def _lead_of_run(found: Mapping[str, Any]) -> str:
+    if found["unit"] == SHARE:
+        return f"{found['label']} {share(found['value'])}"
     value = _usd(found["value"]) if found["unit"].startswith("USD") else number(found["value"])
     return f"{found['label']} {value} {found['unit']}"
+
+
+def warning(found: Mapping[str, Any]) -> str:
+    """One warning about intervals: figure, limit, where, advice. Of many metrics only their number is said."""
+    labels = list(dict.fromkeys(BY_NAME[name].label for name in found["where"]))
+    percentiles = ", ".join(dict.fromkeys(name for names in found["where"].values() for name in names))
+    where = ", ".join(labels) if len(labels) < 3 else f"{len(found['where'])} metrics"
+    return f"{reason({**found, 'advice': ''})}: {percentiles} of {where}: {found['advice']}"
+
+
+def repeats(found: Mapping[str, Any]) -> str:
+    """The parts of the spread of each metric: `×1.10` is a standard deviation of 10 %."""
+    parts = [
+        f"{BY_NAME[name].label} {times(part['within'])} within a prompt, {times(part['between'])} between"
+        f" ({share(part['share_between'])} of the variance is the prompts')"
+        for name, part in found["metrics"].items()
+        if part["within"] is not None
+    ]
+    return f"{count(found['repeat'])} times; spread of {'; '.join(parts) or 'nothing: too few answers'}"
 
 
 def sessions(found: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ def lines(
             yield f"sessions in step {step['index']}", figures.sessions(found)
     yield from _tool_loops(name, endpoint, every_step)
     yield from _modes(name, endpoint, every_step)
+    yield from _repeats(name, endpoint, every_step)
     yield from limits.lines(endpoint["rate_limits"])
 
 
@@ -61,6 +62,18 @@ def _modes(
     for what, found in compared:
         for verdict in () if found is None else modes.verdicts(found):
             yield what, verdict
+
+
+def _repeats(
+    name: str, endpoint: Mapping[str, Any], every_step: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """The parts of the spread, where prompts were sent several times."""
+    if endpoint["repeats"] is not None:
+        yield "each prompt repeated", figures.repeats(endpoint["repeats"])
+    for step in every_step:
+        found = step["endpoints"][name]["repeats"]
+        if found is not None:
+            yield f"each prompt repeated in step {step['index']}", figures.repeats(found)
 
 
 def shared(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

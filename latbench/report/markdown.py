@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from latbench.metrics.catalogue import METRICS
+from latbench.metrics.catalogue import METRICS, Metric
 from latbench.report import figures, modes
 from latbench.report.lines import lines, shared
 from latbench.report.text import clean
@@ -78,14 +78,15 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
             yield from _table(head, rows)
         return
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
-        rows = [
-            [figures.rate_label(metric) if rates else metric.label, *cells]
-            for metric, cells in figures.rows(endpoint["metrics"], rates=rates)
-        ]
+        rows = [_metric(metric, table) for metric, table in figures.rows(endpoint["metrics"], rates=rates)]
         if rows:
             yield from _table((title, "n", *figures.shown(rates=rates)), rows)
     if missing := figures.without_values(endpoint["metrics"]):
         yield escape(missing)
+        yield ""
+    for warning in endpoint["warnings"]:
+        yield f"- {escape(figures.warning(warning))}"
+    if endpoint["warnings"]:
         yield ""
     if endpoint["modes"] is not None:
         yield from _table(modes.HEAD, modes.rows(endpoint["modes"]))
@@ -97,6 +98,12 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
         if note:
             yield f"{title}: {note}"
             yield ""
+
+
+def _metric(metric: Metric, table: Mapping[str, Any]) -> list[str]:
+    """A row of a metric, its intervals behind the percentiles."""
+    label = figures.rate_label(metric) if metric.higher_is_better else metric.label
+    return [label, figures.count(table["n"]), *(figures.with_interval(table, name) for name in metric.shown)]
 
 
 def _providers(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -114,6 +121,7 @@ def _legend() -> Iterator[str]:
     yield ""
     for metric in METRICS:
         yield f"- {metric.label} ({metric.unit}): {metric.definition}; {escape(metric.formula)}."
+    yield f"- In brackets, or below: {figures.INTERVAL_NOTE}"
     yield f"- {figures.NEED_NOTE}"
     yield f"- {figures.THIN_NOTE}"
 

@@ -7,18 +7,20 @@ from typing import Any, TextIO
 import msgspec
 
 from latbench.plan.estimate import Estimate, StepEstimate, dollars, price_line, short
+from latbench.plan.power import Power
 from latbench.report import figures
 from latbench.report.text import COLUMNS, clean
 
 
-def document(found: Estimate, name: str, sha256: str) -> dict[str, Any]:
+def document(found: Estimate, power: Power, name: str, sha256: str) -> dict[str, Any]:
     """The estimate with the scenario that it is of."""
-    return {"scenario": name, "scenario_sha256": sha256, **msgspec.to_builtins(found)}
+    comparison = {"comparison": msgspec.to_builtins(power)}
+    return {"scenario": name, "scenario_sha256": sha256, **msgspec.to_builtins(found), **comparison}
 
 
-def render(found: Estimate, name: str, out: TextIO) -> None:
+def render(found: Estimate, power: Power, name: str, out: TextIO) -> None:
     """Write the estimate of a scenario."""
-    for line in _lines(found, name):
+    for line in (*_lines(found, name), _comparison(power)):
         indent = line[: len(line) - len(line.lstrip())]
         for part in textwrap.wrap(clean(line), COLUMNS, initial_indent=indent, subsequent_indent=indent + "    "):
             out.write(f"{part}\n")
@@ -71,3 +73,13 @@ def _percentiles(step: StepEstimate) -> str:
     if step.percentiles is None:
         return "depend on how many requests there will be"
     return ", ".join(step.percentiles) or "none: too few requests"
+
+
+def _comparison(power: Power) -> str:
+    """How many requests tell two runs apart, and what that takes for granted."""
+    needs = " and ".join(f"{count:,} for {name}" for name, count in power.requests.items())
+    return (
+        f"to compare: a ratio of {power.ratio:g} between two such runs is found with {power.power * 100:g} % power by"
+        f" {needs}, in each of them and of each endpoint (beyond a margin of {power.margin:g}; lognormal latencies of"
+        f" log-sigma {power.log_sigma:g}, independent: where requests wait for one another it takes more)"
+    )

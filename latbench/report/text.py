@@ -54,8 +54,11 @@ def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places:
         page.blank()
         _endpoint(page, name, endpoint, summary)
     _providers(page, summary)
-    if page.has_needs:
+    if page.has_needs or page.has_intervals:
         page.blank()
+    if page.has_intervals:
+        page.line(figures.INTERVAL_NOTE, "dim")
+    if page.has_needs:
         page.line(figures.NEED_NOTE, "dim")
     if places:
         page.blank()
@@ -81,7 +84,7 @@ class _Page:
             highlight=False,
             legacy_windows=False,
         )
-        self.has_needs = False
+        self.has_needs = self.has_intervals = False
 
     def blank(self) -> None:
         self._console.print()
@@ -105,7 +108,9 @@ class _Page:
             table.add_column(Text(title), justify="right" if at else "left", no_wrap=at > 0, overflow="fold")
         for row in rows:
             self.has_needs |= any(cell.startswith(figures.NEEDS) for cell in row[1:])
-            table.add_row(*(Text(clean(cell)) for cell in row))
+            self.has_intervals |= row[0] == figures.INTERVAL
+            indent = row[0][: len(row[0]) - len(row[0].lstrip())]
+            table.add_row(Text(indent + clean(row[0])), *(Text(clean(cell)) for cell in row[1:]))
         self._console.print(table)
         if note:
             self.line(note, "dim")
@@ -143,7 +148,7 @@ def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapp
             page.blank()
             page.table(head, rows)
         return
-    _metrics(page, endpoint["metrics"])
+    _metrics(page, endpoint)
     if endpoint["modes"] is not None:
         page.blank()
         page.table(modes.HEAD, modes.rows(endpoint["modes"]))
@@ -152,17 +157,17 @@ def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapp
         page.line(figures.THIN_NOTE, "dim")
 
 
-def _metrics(page: _Page, metrics: Mapping[str, Any]) -> None:
+def _metrics(page: _Page, endpoint: Mapping[str, Any]) -> None:
+    metrics = endpoint["metrics"]
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
-        rows = [
-            (figures.rate_label(metric) if rates else metric.label, *cells)
-            for metric, cells in figures.rows(metrics, rates=rates)
-        ]
+        rows = figures.metric_table(metrics, rates=rates)
         if rows:
             page.blank()
             page.table((title, "n", *figures.shown(rates=rates)), rows)
     if missing := figures.without_values(metrics):
         page.line(missing, "dim")
+    for warning in endpoint["warnings"]:
+        page.line(figures.warning(warning), "dim")
 
 
 def _slices(page: _Page, title: str, found: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -73,6 +73,7 @@ class Flags:
     max_tokens: int | str | None = None
     prompts: str | Path | None = None
     seed: int | None = None
+    repeat: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -360,6 +361,8 @@ class _Override:
             self._from_flags[("prompts",)] = "--prompts"
         if flags.seed is not None:
             self._top_level("seed", flags.seed, "--seed")
+        if flags.repeat is not None:
+            self._top_level("repeat", flags.repeat, "--repeat")
         if flags.labels:
             self._top_level("labels", self._scenario.labels | dict(flags.labels), "--label")
 
@@ -370,7 +373,7 @@ class _Override:
 
 
 # Flags whose values may hold a secret, by mistake or by nature, are not repeated.
-_REPEATED = ("--duration", "--concurrency", "--rate", "--requests", "--max-tokens", "--seed", "--api")
+_REPEATED = ("--duration", "--concurrency", "--rate", "--requests", "--max-tokens", "--seed", "--repeat", "--api")
 
 
 def _validate(model: type[_Validated], data: dict[str, Any], names: Mapping[str, str]) -> _Validated:

@@ -21,6 +21,8 @@ def resolved(scenario: Scenario, digests: Mapping[str, str]) -> dict[str, Any]:
         del data["lead"]
     if scenario.loops:
         data["tools"] = [tool.model_dump() | {"delay": format_duration(tool.delay)} for tool in scenario.tools]
+    if scenario.repeat == 1:
+        del data["repeat"]
     order = scenario.endpoints_order
     load = []
     for step in scenario.steps():

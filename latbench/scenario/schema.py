@@ -359,6 +359,8 @@ def _limits(value: object) -> dict[str, float]:
             limits[name] = _limit(name, written)
         except ValueError as error:
             problems.append(((name,), "is empty; give it a value or remove the key" if written is None else str(error)))
+    if "fluidity" in limits and not {"ttft", "tpot"} <= set(value):
+        problems.append((("fluidity",), "needs limits on ttft and tpot beside it: the pace of the reader"))
     if problems:
         raise problems_at(problems)
     return limits
@@ -387,6 +389,7 @@ class Scenario(Record):
     prompts: PromptSettings
     output: OutputSettings = OutputSettings()
     tools: tuple[ToolSettings, ...] = ()
+    repeat: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
     cache: Literal["cold", "warm"] = "cold"
     timeouts: TimeoutSettings = TimeoutSettings()
     drain: Duration = 60 * UNITS_NS["s"]
@@ -434,6 +437,8 @@ class Scenario(Record):
                 problems.append((("endpoints", index, "api"), f"{endpoint.api} has no output mode {mode}"))
         if len(self.output.mode) > 1 and any({"sessions", "trace"} & set(entry.shape) for entry in self.load):
             problems.append((("output", "mode"), "one mode only where the load has sessions or a trace"))
+        if self.repeat > 1 and any({"sessions", "tool_loop", "trace"} & set(entry.shape) for entry in self.load):
+            problems.append((("repeat",), "only 1 where the load has sessions, tool loops or a trace"))
         return problems + (self._loop_misfits() if self.loops else [])
 
     def _loop_misfits(self) -> list[tuple[KeyPath, str]]:

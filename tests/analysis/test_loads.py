@@ -344,6 +344,7 @@ def test_what_leads_comes_in_the_order_of_the_scenario() -> None:
         "limit": 800.0,
         "percentiles": {"p50": 102.0, "p95": None},
         "need": {"p95": [72, 6]},
+        "ci95": {"p50": [100.0, 105.0], "p95": None},
     }
     assert list(entries["e2e_tokens_per_s"]["percentiles"]) == ["p50", "p5"]
     assert entries["total_time"]["value"] == pytest.approx(20.125)

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -75,7 +76,8 @@ def failed(seq: int, outcome: str, **fields: object) -> Sample:
     return Sample(seq=seq, **(known | fields))
 
 
-METRIC_KEYS = {"n", "mean", "min", "p1", "p5", "p10", "p50", "p90", "p95", "p99", "p999", "max", "ci95", "need", "raw"}
+METRIC_KEYS = {"n", "mean", "min", "p1", "p5", "p10", "p50", "p90", "p95", "p99", "p999", "max"}
+METRIC_KEYS |= {"ci95", "n_eff", "need", "raw"}
 COUNT_KEYS = {"provider", "api", "model", "reported_models", "outcomes", "empty", "rate_limits", "tokens"}
 BLOCK_KEYS = COUNT_KEYS | {"metrics", "throughput", "cost"}
 SLICE_KEYS = {"by_task", "by_language", "by_tag", "by_input_length"}
@@ -127,6 +129,38 @@ def test_an_endpoint_that_nothing_was_sent_to_is_listed() -> None:
     assert (slow["completed"], slow["valid"], slow["modes"]) == (0, None, None)
     assert slow["error_rate"] is None
     assert slow["by_task"] == {}
+
+
+def test_tokens_in_time_need_the_limits_that_they_are_held_against() -> None:
+    samples = [ok(i, ttft_ms=100 if i % 10 else 300, gap_ms=20) for i in range(100)]
+    for limits, shown in (({"ttft": 200.0, "tpot": 25.0}, 1.0), ({"ttft": 200.0, "tpot": 5.0}, 7 / 11), ({}, None)):
+        found = summarise(run(step(), slo=limits), samples, PROMPTS)["endpoints"]["fast"]["metrics"]["fluidity"]
+        assert found["n"] == (100 if limits else 0)
+        assert found["p50"] == (None if shown is None else pytest.approx(shown))
+    few = summarise(run(step(), slo={"ttft": 200.0, "tpot": 25.0, "fluidity": 0.95}), samples, PROMPTS)
+    assert few["endpoints"]["fast"]["good"] == 90
+
+
+def test_what_leads_may_be_a_figure_of_the_step() -> None:
+    names = ["error_rate", "goodput", "requests_per_s", "output_tokens_per_s"]
+    samples = [*(ok(i) for i in range(30)), failed(30, "overloaded")]
+    found = summarise(run(step(), lead=names, slo={"ttft": 200.0}), samples, PROMPTS)["endpoints"]["fast"]
+    values = {one["name"]: one["value"] for one in found["lead"]}
+    assert values["error_rate"] == found["error_rate"] == pytest.approx(1 / 31)
+    assert values["goodput"] == values["requests_per_s"] == 0.5
+    assert values["output_tokens_per_s"] == 5.5
+
+
+def test_intervals_go_by_the_order_in_which_requests_were_due() -> None:
+    """Whatever order the samples come in: as from several workers, or from a store."""
+    slow_spells = [ok(i, at_s=20 + i / 50, ttft_ms=400 if i // 40 % 2 else 100 + i % 7) for i in range(800)]
+    tables = [
+        summarise(run(step()), order, PROMPTS)["endpoints"]["fast"]["metrics"]["ttft_ms"]
+        for order in (slow_spells, slow_spells[::2] + slow_spells[1::2], slow_spells[::-1])
+    ]
+    assert tables[0] == tables[1] == tables[2]
+    assert tables[0]["n_eff"]["p50"] < 200
+    assert tables[0]["ci95"]["p50"] is not None
 
 
 def test_figures_are_those_of_sorting() -> None:
@@ -375,7 +409,7 @@ def test_with_several_steps_the_top_has_counts_only() -> None:
             "tool_loop",
             "by_turn",
         ),
-        *("modes", "valid"),
+        *("modes", "repeats", "valid"),
         *SLICE_KEYS,
     }
     assert (top["outcomes"]["ok"], top["outcomes"]["rate_limited"], top["rate_limits"]["hits"]) == (3, 1, 1)
@@ -451,3 +485,12 @@ def test_steps_that_push_alike_are_told_apart_by_what_they_differ_in() -> None:
     ]
     words = [one["words"] for one in summarise(run(step(0, requests=5), step(1, requests=9)), [], {})["steps"]]
     assert words == ["closed 4, 5 requests", "closed 4, 9 requests"]
+
+
+def test_repeated_prompts_have_their_spread_taken_apart() -> None:
+    samples = [ok(i, ttft_ms=100 + 10 * (i % 40) + i // 40, prompt_id=f"g{i % 40}") for i in range(160)]
+    repeated = msgspec.structs.replace(run(step()), scenario={"repeat": 4})
+    found = summarise(repeated, samples, PROMPTS)["endpoints"]["fast"]["repeats"]
+    assert (found["repeat"], found["metrics"]["ttft"]["prompts"], found["metrics"]["ttft"]["n"]) == (4, 40, 160)
+    assert found["metrics"]["ttft"]["share_between"] > 0.95
+    assert summarise(run(step()), samples, PROMPTS)["endpoints"]["fast"]["repeats"] is None

@@ -52,6 +52,24 @@ def test_steps(cli: Cli, endpoint: Served, workers: str) -> None:
     assert report.out.count("closed 4") >= 1
 
 
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.long)])
+def test_each_prompt_several_times(cli: Cli, endpoint: Served, workers: str) -> None:
+    """Whoever sends them; each with a nonce of its own, so that no cache has seen it."""
+    cli.prompts()
+    load = _closed(concurrency=3, requests=48)
+    cli.scenario(endpoints=[_endpoint(endpoint)], load=load, repeat=2)
+    done = cli.run("run", "mine.yaml", "--json", "--repeat", "8", "--workers", workers)
+    assert done.code == 0, done.err
+    sent = dict(cli.rows("SELECT prompt_id, count(*) FROM samples GROUP BY 1"))
+    assert sum(sent.values()) == 48
+    assert all(count % 8 == 0 for count in sent.values()), "with replacement: a prompt may be drawn twice"
+    assert cli.rows("SELECT count(DISTINCT nonce) FROM samples") == [(48,)]
+    found = done.summary["endpoints"]["m"]["repeats"]
+    assert (found["repeat"], found["metrics"]["e2e"]["n"]) == (8, 48)
+    assert found["metrics"]["e2e"]["prompts"] == len(sent)
+    assert "each prompt repeated: 8 times" in cli.run("report").out
+
+
 @pytest.mark.long
 def test_steps_by_requests_have_no_warm_up(cli: Cli, endpoint: Served) -> None:
     cli.scenario(endpoints=[_endpoint(endpoint)], load=_closed(concurrency=[2, 3], requests=[7, 11]))

@@ -96,7 +96,10 @@ def test_the_document_its_report_again_and_the_list(cli: Cli, endpoint: Served) 
     assert (summary["schema_version"], run["state"], run["exit_code"], run["workers"]) == (1, "complete", 0, 1)
     assert (run["labels"], run["window"]) == ({"region": "eu", "team": "a=b"}, "peak")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", run["started_at"])
-    assert not any((block["metrics"]["ttft_ms"]["ci95"] or {}).values()), "intervals come later"
+    ttft = block["metrics"]["ttft_ms"]
+    assert ttft["ci95"]["p50"][0] <= ttft["p50"] <= ttft["ci95"]["p50"][1]
+    assert (ttft["ci95"]["p99"], ttft["p99"]) == (None, None)
+    assert ttft["need"]["p99"] == [368, int(ttft["n_eff"]["p99"])]
     assert block["metrics"]["ttft_ms"]["raw"]["p99"] > 0
     assert block["tokens"]["output"] == 64 * 8 == endpoint.stats()["tokens_out"]
     assert block["tokens"]["source"] == "usage"

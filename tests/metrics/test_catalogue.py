@@ -110,6 +110,7 @@ def test_names_in_json_carry_the_unit() -> None:
         "e2e_tokens_per_s",
         "e2e_reference_tokens_per_s",
         "e2e_chars_per_s",
+        "fluidity",
     ]
 
 

@@ -120,3 +120,63 @@ def test_medians(cli: Cli, start_oracle: Callable[..., Served], workers: str) ->
     assert cli.rows("SELECT sum(chunks) FROM samples") == [(truth["chunks"],)]
     for name in ("ttft_ms", "tpot_ms", "e2e_ms"):
         assert block["metrics"][name]["raw"]["p50"] == pytest.approx(truth[name]["p50"], rel=0.05), name
+
+
+def _ordered(rows: list[dict[str, str]], figure: Callable[[dict[str, int]], float]) -> list[float]:
+    """A figure of each answer by the oracle's own stamps, ascending."""
+    numbers = [{name: int(value) for name, value in row.items()} for row in rows if row["status"] == "200"]
+    return sorted(figure(row) for row in numbers)
+
+
+def _truth(cli: Cli, served: Served, path: Path, tokens: int) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The metrics of a run of 300 requests, and what the oracle wrote down of each."""
+    summary = _run(cli, served, 300, 30, tokens)
+    served.get("/oracle/stats")  # it writes its rows out
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    assert len(rows) == 300
+    return summary["endpoints"]["o"]["metrics"], rows
+
+
+def _same(table: dict[str, Any], truth: list[float]) -> None:
+    """Every third of the distribution: a median alone may be right by luck. Our own error is a few ms under load."""
+    for name, per_mille in (("p5", 50), ("p50", 500), ("p95", 950)):
+        found, wanted = (
+            table["raw"][name] if name in table["raw"] else table[name],
+            truth[-(-300 * per_mille // 1000) - 1],
+        )
+        assert found == pytest.approx(wanted, rel=0.05), name
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "figure"),
+    [
+        ("generation_tokens_per_s", lambda row: (row["tokens"] - 1) * 1e9 / (row["t_last_ns"] - row["t_first_ns"])),
+        ("e2e_tokens_per_s", lambda row: row["tokens"] * 1e9 / (row["t_last_ns"] - row["t_request_ns"])),
+    ],
+)
+def test_speed_is_that_of_what_left_the_oracle(
+    cli: Cli, start_oracle: Callable[..., Served], tmp_path: Path, name: str, figure: Callable[[dict[str, int]], float]
+) -> None:
+    """Generation speed by the gaps between tokens alone, end-to-end speed by the whole request."""
+    path = tmp_path / "truth.csv"
+    options = ("--ttft-ms", "150", "--ttft-sigma", ".5", "--itl-ms", "12", "--itl-sigma", ".5", "--csv", str(path))
+    metrics, rows = _truth(cli, start_oracle(*options), path, 60)
+    assert metrics[name]["n"] == 300
+    _same(metrics[name], _ordered(rows, figure))
+
+
+@pytest.mark.long
+def test_ttft_with_reasoning_is_its_first_sign_and_text_comes_later(
+    cli: Cli, start_oracle: Callable[..., Served], tmp_path: Path
+) -> None:
+    path = tmp_path / "truth.csv"
+    options = ("--ttft-ms", "120", "--ttft-sigma", ".4", "--itl-ms", "10", "--itl-sigma", ".3")
+    served = start_oracle(*options, "--reasoning-tokens", "20", "--csv", str(path))
+    metrics, rows = _truth(cli, served, path, 40)
+    _same(metrics["ttft_ms"], _ordered(rows, lambda row: (row["t_first_ns"] - row["t_request_ns"]) / 1e6))
+    _same(
+        metrics["time_to_first_text_ms"], _ordered(rows, lambda row: (row["t_answer_ns"] - row["t_request_ns"]) / 1e6)
+    )
+    assert metrics["time_to_first_text_ms"]["p50"] > metrics["ttft_ms"]["p50"] + 100
+    assert metrics["tpot_ms"]["n"] == 300, "reasoning was streamed: its tokens took the time that was seen"

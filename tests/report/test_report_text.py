@@ -161,9 +161,39 @@ def test_what_leads_says_where_values_are_too_few() -> None:
         "n": 9,
         "percentiles": {"p50": 31.0, "p5": None},
         "need": {"p5": [72, 9]},
+        "ci95": {"p50": [27.54, 33.31], "p5": None},
         "limit": 20.0,
     }
-    assert figures.lead([entry]) == ["generation p50 31.0 tokens/s, p5 n/a ≥72 (limit at least 20 tokens/s)"]
+    words = "generation p50 31.0 tokens/s (27.5–33.4), p5 n/a ≥72, has 9 (limit at least 20 tokens/s)"
+    assert figures.lead([entry]) == [words]
+
+
+def test_an_interval_is_rounded_outwards() -> None:
+    table = {"n": 900, "need": {}, "p50": 255.7, "p95": 9.87, "ci95": {"p50": [240.2, 277.1], "p95": [8.001, 1234.5]}}
+    assert figures.interval(table, "p50") == "240–278"
+    assert figures.interval(table, "p95") == "8.00–1235"
+    assert figures.with_interval(table, "p50") == "255.7 (240–278)"
+    assert figures.with_interval(table | {"need": {"p50": [6, 5]}, "p50": None}, "p50") == "n/a ≥6, has 5"
+    assert figures.with_interval(table | {"ci95": {"p50": None}}, "p50") == "255.7"
+    assert figures.interval(table | {"ci95": {"p50": [17.3, 17.3]}}, "p50") == "17.3–17.3"
+
+
+def test_the_parts_of_a_spread_in_words() -> None:
+    part = {"n": 60, "prompts": 20, "within": 1.16, "between": 1.53, "share_between": 0.8913}
+    none = dict.fromkeys(("within", "between", "share_between"))
+    found = {"repeat": 3, "metrics": {"ttft": part, "tpot": part | none}}
+    words = "3 times; spread of TTFT ×1.16 within a prompt, ×1.53 between (89.13 % of the variance is the prompts')"
+    assert figures.repeats(found) == words
+    assert figures.repeats({"repeat": 3, "metrics": {}}) == "3 times; spread of nothing: too few answers"
+    lead = {"name": "error_rate", "label": "error rate", "unit": "share", "value": 0.0125, "limit": None}
+    assert figures.lead([lead]) == ["error rate 1.25 %"]
+
+
+def test_a_warning_about_intervals_says_where_and_what_to_do() -> None:
+    found = {"code": "dependent", "value": 14.26, "limit": 10.0, "where": {"ttft": ["p50", "p95"]}, "advice": "wait"}
+    assert figures.warning(found) == "dependent: 14.26 (limit 10): p50, p95 of TTFT: wait"
+    many = found | {"where": {"ttft": ["p50"], "e2e": ["p50"], "e2e_tokens_per_s": ["p5"], "tpot": ["p95"]}}
+    assert figures.warning(many) == "dependent: 14.26 (limit 10): p50, p5, p95 of 4 metrics: wait"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +203,7 @@ def test_what_leads_says_where_values_are_too_few() -> None:
 def test_long_limits_are_said_in_seconds(name: str, limit: float, shown: str) -> None:
     endpoint = {"throughput": None, "good": 1, "good_share": 1.0, "meets_slo": None}
     assert figures.slo(endpoint, {name: limit}).split(":")[0].endswith(f" at most {shown}")
-    table = {"name": name, "n": 0, "percentiles": {"p50": None}, "need": {}, "limit": limit}
+    table = {"name": name, "n": 0, "percentiles": {"p50": None}, "need": {}, "ci95": {"p50": None}, "limit": limit}
     assert figures.lead([table])[0].endswith(f"(limit {shown})")
     assert figures.slo(endpoint, {"e2e_tokens_per_s": 2000.0}).startswith("end to end at least 2000 tokens/s:")
 
@@ -183,10 +213,11 @@ def test_a_column_without_a_figure_is_left_out_and_what_it_needs_is_said() -> No
     rows = [["a", "9", "1.0", "n/a ≥72", "n/a ≥368", "–"], ["b", "80", "–", "2.0", "–", "–"]]
     found, note = figures.trimmed(head, rows)
     assert found == (["ms", "n", "p50", "p95"], [["a", "9", "1.0", "n/a ≥72"], ["b", "80", "–", "2.0"]])
-    assert note == "p99 needs at least 368 values"
+    assert note == "p99 needs at least 368 independent values"
     assert figures.trimmed(head, []) == ((head, []), "")
     assert figures.trimmed(head[:3], [row[:3] for row in rows])[1] == ""
-    assert figures.trimmed(["ms", "p95"], [["a", "n/a ≥72"], ["b", "n/a ≥368"]])[1] == "p95 needs at least 72 values"
+    few = [["a", "n/a ≥72, has 9"], ["b", "n/a ≥368"], ["", "has 9"]]
+    assert figures.trimmed(["ms", "p95"], few)[1] == "p95 needs at least 72 independent values"
 
 
 def test_what_has_no_values_is_named_and_not_tabulated(one_step: dict[str, Any]) -> None:

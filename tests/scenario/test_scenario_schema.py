@@ -170,6 +170,13 @@ def test_the_body_may_stand_beside_ours(api: str, body: dict[str, object]) -> No
         (scenario(slo=None), "slo", "is empty"),
         (scenario(slo="800ms"), "slo", "must be a mapping of `metric: limit`"),
         (scenario(slo={"ttfd": "800ms"}), "slo.ttfd", 'no metric; did you mean "ttft"?'),
+        (scenario(slo={"fluidity": 0.9}), "slo.fluidity", "needs limits on ttft and tpot beside it: the pace of"),
+        (scenario(repeat=0), "repeat", "must be at least 1"),
+        (
+            scenario(repeat=2, load=[{"shape": "sessions", "turns": 2, "rate": "1/s", "duration": "30s"}]),
+            "repeat",
+            "only 1 where the load has sessions, tool loops or a trace",
+        ),
         (scenario(slo={"ttft": 800}), "slo.ttft", "a bare number; write 800s"),
         (scenario(slo={"ttft": None}), "slo.ttft", "is empty"),
         (scenario(slo={"ttft": "0s"}), "slo.ttft", "must be more than 0"),
