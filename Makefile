@@ -6,7 +6,7 @@ DEV := .venv/.ready-for-development
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest --quiet --numprocesses 3 --dist worksteal
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate \
-    --no-header --python-version 3.11 --upgrade --quiet
+    --no-header --no-strip-extras --python-version 3.11 --upgrade --quiet
 
 .PHONY: install test test-long test-all check fix sim demo bench docs pack lock
 
