@@ -173,6 +173,15 @@ class Columns:
         found: np.ndarray = rows[(self.outcome[rows] == RATE_LIMITED) | self.tries.tried(rows)]
         return found
 
+    def in_due_order(self, rows: np.ndarray) -> np.ndarray:
+        """Some samples in the order in which they were due: of one endpoint and step, else their numbers repeat.
+
+        Neighbours in it met the same queue, which is what an interval has to know. In a closed loop a turn is due when
+        it is sent.
+        """
+        ordered: np.ndarray = rows[np.lexsort((self.seq[rows], self.due_ns[rows]))]
+        return ordered
+
     def on_limits(self, rows: np.ndarray) -> np.ndarray:
         """The samples that something is to be learned from about limits: all of them, or none.
 

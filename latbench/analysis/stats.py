@@ -3,17 +3,20 @@
 The percentile k (per mille) of n values is the one of rank ceil(n*k/1000), computed in integers: `99.9 / 100` is not
 0.999 as a float, and one rank in a heavy tail moved p99.9 by 3 %. Below the smallest n of the two-sided 95 % limit, a
 sample says nothing about how large (for low percentiles, how small) the true percentile may be; then the figure is
-null and `need` holds [smallest n, n]. Undefined values are NaN and are not counted.
+null and `need` holds [smallest n, what the values count for]. They count for their effective number
+(`analysis/intervals.py`). Undefined values are NaN and are not counted.
 
 Shares have Wilson's interval: it stays within 0 and 1, and is right at both ends.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from latbench.analysis.intervals import interval_of, rank, smallest_n
 from latbench.metrics.catalogue import NS_PER_MS
 from latbench.metrics.histogram import Histogram
 
@@ -32,17 +35,6 @@ PERCENTILES: dict[str, int] = {
 _Z975 = 1.959963984540054
 _RAW = ("p50", "p95", "p99")
 _RAW_OF_RATES = ("p1", "p5", *_RAW)
-
-
-def rank(n: int, k_per_mille: int) -> int:
-    """The 1-based rank of a percentile among n > 0 sorted values."""
-    return max(1, -(-n * k_per_mille // 1000))
-
-
-def smallest_n(k_per_mille: int) -> int:
-    """How many values a percentile needs: two-sided 95 %, so 6 for p50 and 368 for p99; low ones mirror high ones."""
-    towards_tail = max(k_per_mille, 1000 - k_per_mille)
-    return math.ceil(math.log(0.025) / math.log(towards_tail / 1000))
 
 
 NEED: dict[str, int] = {name: smallest_n(k) for name, k in PERCENTILES.items()}
@@ -75,14 +67,16 @@ def t975(freedom: int) -> float:
     return float(z + sum(term / freedom ** (at + 1) for at, term in enumerate(terms)))
 
 
-def describe(values: np.ndarray, *, higher_is_better: bool = False) -> dict[str, Any]:
+def describe(values_in_due_order: np.ndarray, *, higher_is_better: bool = False) -> dict[str, Any]:
     """A metric as `summary.json` holds it, in the unit of the values. NaN and infinity are not counted.
 
-    `ci95` is null throughout: intervals are not built yet. `raw` has p1 and p5 too where higher is better, since the
-    slow tail is there.
+    `ci95` holds the 95 % interval of each percentile, `n_eff` how many independent values the n count for there. `raw`
+    has p1 and p5 too where higher is better, since the slow tail is there.
     """
-    ordered = np.sort(values[np.isfinite(values)])
+    values = values_in_due_order[np.isfinite(values_in_due_order)]
+    ordered = np.sort(values)
     n = len(ordered)
+    found = {name: interval_of(values, ordered, k) for name, k in PERCENTILES.items()} if n else {}
     return _table(
         n,
         float(ordered.mean()) if n else None,
@@ -90,11 +84,17 @@ def describe(values: np.ndarray, *, higher_is_better: bool = False) -> dict[str,
         float(ordered[-1]) if n else None,
         lambda k: percentile(ordered, k),
         _RAW_OF_RATES if higher_is_better else _RAW,
+        n_eff={name: one.n_eff for name, one in found.items()},
+        ci95={name: None if None in one.ends else [*one.ends[1:]] for name, one in found.items()},
     )
 
 
 def describe_histogram(histogram: Histogram) -> dict[str, Any]:
-    """The same of a histogram, in ms. Percentiles, and so `raw`, are within 0.1 %; n, mean, min and max are exact."""
+    """The same of a histogram, in ms. Percentiles, and so `raw`, are within 0.1 %; n, mean, min and max are exact.
+
+    There is no interval: what is pooled over requests is not independent within one of them, a histogram has forgotten
+    which belonged together, and an interval as if it had not would be too narrow by an unknown factor.
+    """
     return _table(
         histogram.n,
         _ms(histogram.mean_ns),
@@ -116,12 +116,17 @@ def _table(
     high: float | None,
     at: Callable[[int], float | None],
     raw: tuple[str, ...],
+    n_eff: Mapping[str, float] = MappingProxyType({}),
+    ci95: Mapping[str, Sequence[float | None] | None] = MappingProxyType({}),
 ) -> dict[str, Any]:
+    """Without `n_eff` the values count for their number."""
+    have = {name: math.floor(n_eff.get(name, n)) for name in PERCENTILES}
     table: dict[str, Any] = {"n": n, "mean": mean, "min": low}
     for name, k in PERCENTILES.items():
-        table[name] = at(k) if n >= NEED[name] else None
+        table[name] = at(k) if have[name] >= NEED[name] else None
     table["max"] = high
-    table["ci95"] = dict.fromkeys(PERCENTILES)
-    table["need"] = {name: [least, n] for name, least in NEED.items() if n < least}
+    table["ci95"] = {name: ci95.get(name) for name in PERCENTILES}
+    table["n_eff"] = {name: n_eff.get(name) for name in PERCENTILES}
+    table["need"] = {name: [least, have[name]] for name, least in NEED.items() if have[name] < least}
     table["raw"] = {name: at(PERCENTILES[name]) for name in raw}
     return table

@@ -279,7 +279,7 @@ class _Summary:
         """Counts, metrics and throughput of some rows (both phases) of one endpoint and step, with their `gaps`."""
         cols = self.cols
         measured = rows[cols.measured[rows]]
-        ok = measured[cols.outcome[measured] == OK]
+        ok = cols.in_due_order(measured[cols.outcome[measured] == OK])
         return {
             **self._sums(name, measured),
             "metrics": _metrics(cols, ok, gaps),
@@ -423,7 +423,7 @@ def _add_speed_up(steps: list[dict[str, Any]]) -> None:
 
 
 def _metrics(cols: Columns, ok: np.ndarray, gaps: Histogram) -> dict[str, Any]:
-    """Every metric of the catalogue over `ok` rows; `gaps` are their chunk gaps, pooled."""
+    """Every metric of the catalogue over `ok` rows in due order; `gaps` are their chunk gaps, pooled."""
     found: dict[str, Any] = {}
     for metric in METRICS:
         if metric.of is None:

@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
+from latbench.analysis.intervals import interval, rank, smallest_n
 from latbench.analysis.stats import (
     NEED,
     PERCENTILES,
     describe,
     describe_histogram,
     percentile,
-    rank,
-    smallest_n,
     t975,
     wilson,
 )
@@ -62,18 +61,46 @@ def test_percentile_is_numpys_inverted_cdf(given_values: list[float], k: int) ->
     assert low <= found <= high
 
 
+def in_no_order(values: np.ndarray, k: int) -> np.ndarray:
+    """The values in an order in which they count in full for the percentile k."""
+    for seed in range(50):
+        found = np.random.default_rng(seed).permutation(values)
+        counted = interval(found, k)
+        if counted is not None and counted.tau == 1:
+            return found
+    raise AssertionError("every order is correlated")
+
+
 def test_a_percentile_without_enough_values_is_null_and_says_why() -> None:
-    table = describe(np.arange(212.0))
+    table = describe(in_no_order(np.arange(212.0), 990))
     assert (table["p50"], table["p95"], table["p99"], table["p999"], table["p1"]) == (105.0, 201.0, None, None, None)
-    assert table["need"] == {"p1": [368, 212], "p99": [368, 212], "p999": [3688, 212]}
+    assert table["need"]["p99"] == [368, 212]
+    assert set(table["need"]) == {"p1", "p99", "p999"}
     assert table["raw"] == {"p50": 105.0, "p95": 201.0, "p99": 209.0}
-    assert table["ci95"] == dict.fromkeys(PERCENTILES)
+    assert table["n_eff"]["p99"] == 212
+    assert {name for name, ends in table["ci95"].items() if ends is None} == {"p1", "p99", "p999"}
+    low, high = table["ci95"]["p50"]
+    assert 85 < low < 105 < high < 125
 
 
 @pytest.mark.parametrize(("name", "least"), NEED.items())
 def test_the_limit_is_exact(name: str, least: int) -> None:
-    assert describe(np.arange(float(least)))[name] is not None
-    assert describe(np.arange(float(least - 1)))[name] is None
+    assert describe(in_no_order(np.arange(float(least)), PERCENTILES[name]))[name] is not None
+    assert describe(in_no_order(np.arange(float(least - 1)), PERCENTILES[name]))[name] is None
+
+
+def test_values_that_follow_one_another_count_for_fewer() -> None:
+    table = describe(np.repeat(in_no_order(np.arange(400.0), 500), 50))  # 20,000 values, each as the 49 before it
+    assert table["n"] == 20_000
+    assert table["n_eff"]["p50"] == pytest.approx(400, rel=0.3)
+    assert table["need"]["p999"] == [3688, int(table["n_eff"]["p999"])]
+    assert (table["p999"], table["ci95"]["p999"]) == (None, None)
+    assert table["p50"] is not None
+
+
+def test_equal_values_have_an_interval_of_one_value() -> None:
+    table = describe(np.full(400, 7.0))
+    assert (table["p99"], table["ci95"]["p99"], table["n_eff"]["p99"]) == (7.0, [7.0, 7.0], 400)
 
 
 def test_rates_keep_their_slow_tail_in_raw() -> None:
@@ -95,6 +122,7 @@ def test_no_values_give_nulls_without_a_warning(given_values: list[float]) -> No
     assert {table[name] for name in ("mean", "min", "max", *PERCENTILES)} == {None}
     assert table["raw"] == {"p50": None, "p95": None, "p99": None}
     assert set(table["need"]) == set(PERCENTILES)
+    assert table["ci95"] == table["n_eff"] == dict.fromkeys(PERCENTILES)
 
 
 def test_a_histogram_has_the_same_table_within_its_promise() -> None:
@@ -107,6 +135,7 @@ def test_a_histogram_has_the_same_table_within_its_promise() -> None:
     assert found["mean"] == pytest.approx(exact["mean"], rel=1e-12)
     for name in PERCENTILES:
         assert found[name] == pytest.approx(exact[name], rel=1e-3)
+    assert found["ci95"] == found["n_eff"] == dict.fromkeys(PERCENTILES)
     assert describe_histogram(Histogram())["raw"] == {"p50": None, "p95": None, "p99": None}
 
 
