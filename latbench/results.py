@@ -13,6 +13,8 @@ import msgspec
 
 from latbench.analysis.groups import PromptInfo
 from latbench.analysis.summary import summarise
+from latbench.analysis.thresholds import FAIL, INCONCLUSIVE
+from latbench.model.errors import ExitCode
 from latbench.model.lifeline import process_started
 from latbench.model.run import RunRecord
 from latbench.model.sample import Sample
@@ -35,6 +37,18 @@ def summary_of(store: Store, record: RunRecord) -> dict[str, Any]:
     if record.state == "running":
         record = _so_far(store, record)
     return summarise(record, store.samples(record.id), prompts_of(store, record))
+
+
+def exit_code(record: RunRecord, summary: Mapping[str, Any]) -> ExitCode:
+    """What a run that was not interrupted ends with: the first that applies, in the order of the contract."""
+    results = {one["result"] for one in summary["thresholds"]}
+    if record.stops:
+        return ExitCode.GUARD
+    if summary["validity"]["verdict"] == "invalid":
+        return ExitCode.INVALID
+    if FAIL in results:
+        return ExitCode.NOT_HELD
+    return ExitCode.INCONCLUSIVE if INCONCLUSIVE in results else ExitCode.OK
 
 
 def running_process(record: RunRecord) -> int | None:

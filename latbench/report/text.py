@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latbench.report import figures, modes
+from latbench.report import figures, modes, thresholds
 from latbench.report.lines import lines, shared
 
 COLUMNS = 80
 MAX_CHARS = 300
 
 _ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", re.DOTALL)
+_COLOUR_OF_RESULT = {"pass": "green", "inconclusive": "yellow", "fail": "red"}
 _COLOUR = {"valid": "green", "note": "cyan", "suspect": "yellow", "invalid": "red"}
 
 
@@ -42,6 +43,7 @@ def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places:
     width = max(COLUMNS, shutil.get_terminal_size((COLUMNS, 24)).columns) if out.isatty() else COLUMNS
     page = _Page(width, color)
     _verdict(page, summary)
+    _thresholds(page, summary["thresholds"])
     page.blank()
     page.line(f"{summary['run']['name']}  run {summary['run']['id']}", "bold")
     page.line(figures.run_line(summary["run"], summary["steps"]))
@@ -119,6 +121,13 @@ def _verdict(page: _Page, summary: Mapping[str, Any]) -> None:
     page.line(f"verdict: {found['verdict']}", f"bold {_COLOUR[found['verdict']]}")
     for severity, line in figures.reasons(found["reasons"]):
         page.line(f"{severity}: {line}", _COLOUR[severity])
+
+
+def _thresholds(page: _Page, found: Sequence[Mapping[str, Any]]) -> None:
+    if found:
+        page.line(f"thresholds: {thresholds.tally(found)}", f"bold {_COLOUR_OF_RESULT[thresholds.worst(found)]}")
+    for result, line in thresholds.lines(found):
+        page.line(f"  {result}: {line}", _COLOUR_OF_RESULT[result])
 
 
 def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]) -> None:

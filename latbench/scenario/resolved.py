@@ -17,8 +17,9 @@ def resolved(scenario: Scenario, digests: Mapping[str, str]) -> dict[str, Any]:
     """
     aside = {"endpoints", "timeouts", "load", "endpoints_order", "slo", "output"}
     data = scenario.model_dump(mode="json", exclude=aside, exclude_none=True)
-    if not scenario.lead:
-        del data["lead"]
+    for key in ("lead", "thresholds"):
+        if not data[key]:
+            del data[key]
     order = scenario.endpoints_order
     load = []
     for step in scenario.steps():
