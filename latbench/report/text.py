@@ -41,7 +41,7 @@ def clean(text: object) -> str:
 def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places: Sequence[str] = ()) -> None:
     """Write the summary. `places` says where the store and the run directory are: the last lines."""
     width = max(COLUMNS, shutil.get_terminal_size((COLUMNS, 24)).columns) if out.isatty() else COLUMNS
-    page = _Page(width, color)
+    page = Page(width, color)
     _verdict(page, summary)
     _thresholds(page, summary["thresholds"])
     page.blank()
@@ -65,7 +65,7 @@ def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places:
     out.write(page.text())
 
 
-class _Page:
+class Page:
     """Lines and tables of one report; rich draws them, trailing blanks are cut."""
 
     def __init__(self, width: int, color: bool) -> None:
@@ -116,21 +116,21 @@ class _Page:
         return "".join(f"{line.rstrip()}\n" for line in self._buffer.getvalue().splitlines())
 
 
-def _verdict(page: _Page, summary: Mapping[str, Any]) -> None:
+def _verdict(page: Page, summary: Mapping[str, Any]) -> None:
     found = summary["validity"]
     page.line(f"verdict: {found['verdict']}", f"bold {_COLOUR[found['verdict']]}")
     for severity, line in figures.reasons(found["reasons"]):
         page.line(f"{severity}: {line}", _COLOUR[severity])
 
 
-def _thresholds(page: _Page, found: Sequence[Mapping[str, Any]]) -> None:
+def _thresholds(page: Page, found: Sequence[Mapping[str, Any]]) -> None:
     if found:
         page.line(f"thresholds: {thresholds.tally(found)}", f"bold {_COLOUR_OF_RESULT[thresholds.worst(found)]}")
     for result, line in thresholds.lines(found):
         page.line(f"  {result}: {line}", _COLOUR_OF_RESULT[result])
 
 
-def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+def _endpoint(page: Page, name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
     page.line(f"{name}  ({figures.identity(endpoint)})", "bold")
     for line in figures.lead(endpoint["lead"]):
         page.line(line, "bold")
@@ -161,7 +161,7 @@ def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapp
         page.line(figures.THIN_NOTE, "dim")
 
 
-def _metrics(page: _Page, metrics: Mapping[str, Any]) -> None:
+def _metrics(page: Page, metrics: Mapping[str, Any]) -> None:
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
         rows = [
             (figures.rate_label(metric) if rates else metric.label, *cells)
@@ -174,7 +174,7 @@ def _metrics(page: _Page, metrics: Mapping[str, Any]) -> None:
         page.line(missing, "dim")
 
 
-def _slices(page: _Page, title: str, found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _slices(page: Page, title: str, found: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """One kind of slice; its rows."""
     rows, note = figures.slice_rows(found)
     if rows or note:
@@ -186,7 +186,7 @@ def _slices(page: _Page, title: str, found: Mapping[str, Any]) -> list[tuple[str
     return rows
 
 
-def _providers(page: _Page, summary: Mapping[str, Any]) -> None:
+def _providers(page: Page, summary: Mapping[str, Any]) -> None:
     found = [*shared(summary)]
     if found:
         page.blank()
