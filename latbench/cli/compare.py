@@ -127,8 +127,10 @@ def _by_window(a: str, b: str, scenario: str | None, store: Path, margin: float,
     valid = [one for one in runs if one["validity"]["verdict"] != "invalid"]
     alike = [valid[0], *comparable(valid[0], valid[1:])] if valid else []
     if len(alike) < len(runs):
-        why = "invalid, or of other prompts or another load than the newest"
-        click.echo(f"latbench: {len(runs) - len(alike)} runs are left out: {why}", err=True)
+        newest = f"than {valid[0]['run']['id']}, the newest" if valid else "than one another"
+        why = f"invalid, or of other prompts or another load {newest}"
+        gone = len(runs) - len(alike)
+        click.echo(f"latbench: {gone} run{' is' if gone == 1 else 's are'} left out: {why}", err=True)
     sides = [[one for one in reversed(alike) if one["run"]["window"] == window] for window in (a, b)]
     for window, side in zip((a, b), sides, strict=True):
         if not side:
