@@ -22,10 +22,12 @@ import msgspec
 from latbench.analysis.differences import Difference, Summary, pairs
 from latbench.analysis.intervals import Ends, holm, mover
 from latbench.analysis.stats import PERCENTILES, wilson
+from latbench.analysis.thresholds import missing
 from latbench.metrics.catalogue import BY_NAME, METRICS, Metric
 from latbench.model.errors import UserError
 from latbench.model.sample import Outcome
 from latbench.scenario.grammar import nearest
+from latbench.scenario.thresholds import POOLED
 
 REGRESSED, IMPROVED, EQUIVALENT, INCONCLUSIVE = "REGRESSED", "IMPROVED", "EQUIVALENT", "INCONCLUSIVE"
 MARGIN = 1.05
@@ -109,7 +111,7 @@ class Comparison(msgspec.Struct):
 def parse_gate(text: str) -> Gate:
     """`tpot p95`. Raises ValueError with advice."""
     name, _, percentile = " ".join(text.split()).partition(" ")
-    names = [metric.name for metric in METRICS if metric.of is not None]
+    names = [metric.name for metric in METRICS if metric.name != POOLED]
     if name not in names:
         raise ValueError(f'"{text}": no metric "{name}"; {nearest(name, names)}')
     if percentile not in PERCENTILES:
@@ -157,13 +159,13 @@ def shown(tables: Sequence[Mapping[str, Any]], gate: "set[Gate] | None" = None) 
     """The percentiles that are worth a row where `tables` are the metrics of each side.
 
     Left out are what no side has, and what repeats another metric: from due where it equals from sent, first text where
-    it is the first output. `inter_chunk` has no interval: the gaps of an answer are no independent values.
+    it is the first output. Gaps between chunks have no interval: those of one answer are no independent values.
     """
     for metric in METRICS:
         own = [table[metric.json_name] for table in tables]
         plain = [table[_REPEATS.get(metric.json_name, metric.json_name)] for table in tables]
         repeated = metric.json_name in _REPEATS and own == plain
-        if metric.of is None or repeated or not any(one["n"] for one in own):
+        if metric.name == POOLED or repeated or not any(one["n"] for one in own):
             continue
         more = (percentile for name, percentile in sorted(gate or ()) if name == metric.name)
         for percentile in dict.fromkeys((*metric.shown, *more)):
@@ -187,6 +189,8 @@ def _rows(
         row.why = _against(metric, a, b) or _missing(percentile, ours, theirs, ratio)
         if row.why:
             row.verdict = INCONCLUSIVE
+        if row.ratio is None:
+            row.need = _needed_to_exist(percentile, ours, theirs)
         yield row
 
 
@@ -267,10 +271,15 @@ def adjust(rows: Sequence[Row]) -> None:
 
 def _missing(percentile: str, a: Mapping[str, Any], b: Mapping[str, Any], ratio: Ends | None) -> str:
     for letter, table in (("A", a), ("B", b)):
-        if percentile in table["need"] or not table["n"]:
-            least = table["need"].get(percentile, [1])[0]
-            return f"{letter} has {table['n']} values, {percentile} needs at least {least}"
+        if lacking := missing(table, percentile):
+            return f"{letter}: {lacking}"
     return "a value of 0 has no ratio" if ratio is None else ""
+
+
+def _needed_to_exist(percentile: str, *tables: Mapping[str, Any]) -> int | None:
+    """About how many values have the percentile, if they count for as much as these do."""
+    short = [(table["n"], *table["need"][percentile]) for table in tables if percentile in table["need"]]
+    return max((math.ceil(n * least / have) for n, least, have in short if have), default=None)
 
 
 def _against(metric: Metric, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:

@@ -114,9 +114,8 @@ def measured(threshold: Threshold, block: Mapping[str, Any] | None) -> Measured:
             return Measured(_count(threshold.name, block), n=_sent(block), exact=True)
         case Kind.THROUGHPUT:
             return _delivered(threshold.name, block)
-        case Kind.COST:
-            value = None if block["cost"] is None else block["cost"][threshold.name]
-            return Measured(value, n=_sent(block), exact=True, why="its price is not known" if value is None else "")
+    value = None if block["cost"] is None else block["cost"][threshold.name]
+    return Measured(value, n=_sent(block), exact=True, why="its price is not known" if value is None else "")
 
 
 # --- percentiles ------------------------------------------------------------------------------------------------------
@@ -125,7 +124,7 @@ def measured(threshold: Threshold, block: Mapping[str, Any] | None) -> Measured:
 def _percentile(threshold: Threshold, table: Mapping[str, Any]) -> Measured:
     at = threshold.at or ""
     low, high = _bounds(table, at)
-    return Measured(table[at], low, high, table["n"], _missing(table, at))
+    return Measured(table[at], low, high, table["n"], missing(table, at))
 
 
 def _bounds(table: Mapping[str, Any], at: str) -> tuple[float | None, float | None]:
@@ -144,22 +143,24 @@ def _ends(table: Mapping[str, Any], at: str) -> tuple[float | None, float | None
     return low, high
 
 
-def _missing(table: Mapping[str, Any], *names: str) -> str:
+def missing(table: Mapping[str, Any], *names: str) -> str:
     """What the data lack for these percentiles; empty where they lack nothing."""
-    if not table["n"]:
+    n = table["n"]
+    if not n:
         return "no values"
     for name in names:
         if name in table["need"]:
-            return f"{name} needs at least {table['need'][name][0]} values, there are {table['n']}"
+            least, have = table["need"][name]
+            count = "" if have == n else f" that count for {have}"
+            return f"{name} needs at least {least} values, there are {n}{count}"
     return ""
 
 
 def _ratio(threshold: Threshold, table: Mapping[str, Any]) -> Measured:
     above, over = threshold.at or "", threshold.over or ""
     new, base = ((table[name], *_ends(table, name)) for name in (above, over))
-    missing = _missing(table, above, over)
-    if missing:
-        return Measured(None, n=table["n"], why=missing)
+    if lacking := missing(table, above, over):
+        return Measured(None, n=table["n"], why=lacking)
     found = mover(base, new)
     return Measured(None, n=table["n"], why="one of the two is 0") if found is None else Measured(*found, table["n"])
 

@@ -120,7 +120,7 @@ def _allowed(threshold: Threshold, planned: int | None) -> int | None:
     if threshold.kind is Kind.SHARE and threshold.caps and threshold.name != "good_share":
         most = threshold.limit * planned
         return math.ceil(most - _ROUNDING) - 1 if threshold.op == "<" else math.floor(most + _ROUNDING)
-    if threshold.kind is Kind.PERCENTILE:
+    if threshold.kind is Kind.PERCENTILE and threshold.metric.of is not None:
         place = rank(planned, PERCENTILES[threshold.at or ""])
         return planned - place if threshold.caps else place - 1
     return None
@@ -136,7 +136,7 @@ def _against(threshold: Threshold) -> Callable[[Sample], int]:
         return lambda sample: sample.outcome == threshold.name
     metric = threshold.metric
     of = metric.of
-    assert of is not None  # the grammar has no other
+    assert of is not None  # others are not watched
 
     def beyond(sample: Sample) -> bool:
         value = of(sample) if sample.outcome == Outcome.OK else None

@@ -38,8 +38,11 @@ SHARES = ("error_rate", "good_share")
 COUNTS = (*(outcome.value for outcome in Outcome), "errors", "empty")
 THROUGHPUT = ("goodput", "requests_per_s", "output_tokens_per_s")
 COST = ("usd", "usd_per_ok_request", "usd_per_1k_tokens", "usd_per_1k_good", "usd_per_completed_task")
-NAMES = (*(metric.name for metric in METRICS if metric.of is not None), *SHARES, *COUNTS, *THROUGHPUT, *COST)
-"""What may stand first in a threshold. `inter_chunk` may not: gaps of one answer are no sample of a percentile."""
+POOLED = "inter_chunk"
+"""Not among the names: the gaps inside one answer are no independent values of which a percentile could be judged."""
+
+NAMES = (*(metric.name for metric in METRICS if metric.name != POOLED), *SHARES, *COUNTS, *THROUGHPUT, *COST)
+"""What may stand first in a threshold."""
 
 NEED_AN_SLO = frozenset({"goodput", "good_share", "usd_per_1k_good"})
 
@@ -111,7 +114,7 @@ def parse(written: str) -> Threshold:
 
 def _subject(name: str, at: str | None, limit: str) -> tuple[Kind, str | None, str | None]:
     """What kind of thing a name is, with the percentiles that it needs."""
-    if name == "inter_chunk":
+    if name == POOLED:
         raise ValueError("gaps inside one answer are no independent values; hold tpot to a limit")
     if name not in NAMES:
         raise ValueError(f'nothing is called "{name}"; {nearest(name, NAMES)}')
@@ -173,6 +176,8 @@ def _limit(kind: Kind, name: str, written: str) -> tuple[float, str]:
     if kind is Kind.RATIO:
         return _more_than_0(_plain(written, "a number without a unit: a ratio has none")), ""
     unit = BY_NAME[name].unit
+    if unit == "share":
+        return _share(written, name), unit
     return _more_than_0(_plain(written.removesuffix("/s"), f"a number of {unit}")), unit
 
 

@@ -111,8 +111,8 @@ def test_the_same_twice_and_too_little_data() -> None:
     few = compared(summary(n=60), summary(n=60, seed=2))
     assert few.gate == INCONCLUSIVE
     row = rows(few)["ttft", "p95"]
-    assert (row.ratio, row.need) == (None, None)
-    assert row.why == "A has 60 values, p95 needs at least 72"
+    assert (row.ratio, row.need) == (None, pytest.approx(72, rel=0.2))
+    assert row.why.startswith("A: p95 needs at least 72 values, there are 60")
     some = rows(compared(summary(n=400), summary(n=400, seed=2)))["ttft", "p95"]
     assert some.verdict == INCONCLUSIVE
     assert (some.need or 0) > 400
@@ -166,7 +166,7 @@ def test_nothing_was_sent() -> None:
     found = compared(empty, empty)
     assert (found.rows, found.gate) == ([], INCONCLUSIVE)
     assert [(one.a, one.difference, one.verdict) for one in found.shares] == [(None, None, INCONCLUSIVE)] * 2
-    assert rows(compared(summary(), empty))["ttft", "p50"].why == "B has 0 values, p50 needs at least 6"
+    assert rows(compared(summary(), empty))["ttft", "p50"].why == "B: no values"
     with pytest.raises(UserError, match="no step"):
         compared(summary(steps=[]), summary())
     zero = summary()

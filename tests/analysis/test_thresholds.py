@@ -91,6 +91,8 @@ def test_too_little_data_is_inconclusive_and_says_what_is_needed() -> None:
     found = one("ttft p99 < 1s", block(few))
     assert (found["result"], found["value"], found["need"]) == (INCONCLUSIVE, None, None)
     assert found["why"] == "p99 needs at least 368 values, there are 40"
+    dependent = {"ttft_ms": table(400, {}, {"p95": [72, 61]})}
+    assert one("ttft p95 < 1s", block(dependent))["why"].endswith("there are 400 that count for 61")
     assert one("ttft p99 < 50ms", block(few))["result"] == FAIL, "half of them are over it"
     assert one("ttft p99/p50 < 5", block(few))["why"] == found["why"]
     nothing = {"ttft_ms": table(0, {}, {"p50": [6, 0]})}
@@ -112,6 +114,8 @@ def test_shares() -> None:
     assert one("dropped < 5%", block(outcomes={"ok": 90, "dropped": 10}))["value"] == 0.1
     assert one("good_share > 90%", block(outcomes={"ok": 990, "lost": 10}, good=980))["value"] == 0.98
     assert one("error_rate < 1%", block(outcomes={}))["why"] == "no request was sent"
+    close = one("error_rate < 1%", block(outcomes={"ok": 990_001, "timeout": 9_999}))
+    assert (close["result"], close["need"]) == (INCONCLUSIVE, None), "more than anybody would send"
     worse = one("good_share > 98%", block(outcomes={"ok": 100}, good=98))
     assert (worse["result"], worse["need"]) == (INCONCLUSIVE, None), "it is the limit: nobody can say"
 

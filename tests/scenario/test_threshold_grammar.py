@@ -5,9 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latbench.analysis import stats
+from latbench.metrics.catalogue import METRICS
 from latbench.model.errors import UserError
 from latbench.scenario.loader import Flags, load_scenario
-from latbench.scenario.thresholds import COST, COUNTS, NAMES, PERCENTILES, SHARES, THROUGHPUT, Kind, misplaced, parse
+from latbench.scenario.thresholds import (
+    COST,
+    COUNTS,
+    NAMES,
+    PERCENTILES,
+    POOLED,
+    SHARES,
+    THROUGHPUT,
+    Kind,
+    misplaced,
+    parse,
+)
 
 GOOD = {
     "ttft p95 < 800ms": (Kind.PERCENTILE, "ttft", "p95", None, "<", 800.0, "ms"),
@@ -106,6 +118,14 @@ def test_every_name_can_be_held_to_something() -> None:
             assert parse(f"{name} < {limits[name]}").name == name
         else:
             assert parse(f"{name} p50/p5 < 2").metric.name == name
+
+
+def test_every_metric_has_limits_in_its_unit() -> None:
+    limits = {"ms": "1s", "share": "50%"}
+    for metric in METRICS:
+        if metric.name != POOLED:
+            found = parse(f"{metric.name} p50 > {limits.get(metric.unit, '5')}")
+            assert found.unit == metric.unit
 
 
 @pytest.mark.parametrize(
