@@ -52,11 +52,12 @@ def measured(one: Mapping[str, Any]) -> str:
 
 
 def interval(one: Mapping[str, Any]) -> str:
-    """The ends of the interval; empty where there is none."""
+    """The ends of the interval; empty where there is none, one of them where the data bound one side only."""
     if one["ci95"] is None:
         return ""
-    low, high = (number_of(end, one["unit"]) for end in one["ci95"])
-    return f"{low} to {high}"
+    low, high = one["ci95"]
+    ends = [number_of(end, one["unit"]) for end in (low, high)]
+    return f"above {ends[0]}" if high is None else f"below {ends[1]}" if low is None else " to ".join(ends)
 
 
 def why(one: Mapping[str, Any]) -> str:
@@ -81,9 +82,9 @@ def _amount(value: float | None, unit: str) -> str:
 
 
 def number_of(value: float | None, unit: str) -> str:
-    """A figure without its unit, but a share as per cent; a missing one, also an end of an interval, is `?`."""
+    """A figure without its unit, but a share as per cent."""
     if value is None:
-        return "?"
+        return "n/a"
     if unit == "share":
         return share(value)
     if unit == "USD":

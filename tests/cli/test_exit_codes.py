@@ -11,6 +11,8 @@ import pytest
 from harness import FAST, Cli, Scripted, Served, one_off, wait_until
 
 from latbench.model.errors import ExitCode
+from latbench.model.run import RunRecord
+from latbench.results import exit_code
 
 PASSING = ("--threshold", "errors == 0", "--threshold", "ttft p50 < 30s")
 FAILING = ("--threshold", "ttft p50 < 1ms")
@@ -79,6 +81,23 @@ def test_every_code_is_produced() -> None:
     assert {case.code for case in CASES.values()} | {130} == set(ExitCode)
 
 
+@pytest.mark.parametrize(
+    ("stops", "verdict", "results", "code"),
+    [
+        ([("m", "why")], "invalid", ["fail"], 96),
+        ([], "invalid", ["fail"], 97),
+        ([], "suspect", ["pass", "inconclusive", "fail"], 99),
+        ([], "valid", ["inconclusive", "pass"], 98),
+        ([], "suspect", ["pass"], 0),
+        ([], "valid", [], 0),
+    ],
+)
+def test_their_order(stops: list[tuple[str, str]], verdict: str, results: list[str], code: int) -> None:
+    record = RunRecord("id", "n", "s", "h", {}, "2026-11-22T14:00:00Z", 1, 0, stops=stops)
+    summary = {"validity": {"verdict": verdict}, "thresholds": [{"result": one} for one in results]}
+    assert exit_code(record, summary) == code
+
+
 def test_interrupted_before_a_failed_threshold(cli: Cli, start_sim: Callable[..., Served]) -> None:
     served = start_sim()
     load = {"shape": "closed", "concurrency": 2, "duration": "90s", "warmup": "0s"}
@@ -92,12 +111,15 @@ def test_interrupted_before_a_failed_threshold(cli: Cli, start_sim: Callable[...
     assert [one["result"] for one in done.summary["thresholds"]] == ["fail"]
 
 
-def test_a_run_is_stopped_as_soon_as_a_threshold_is_out_of_reach(cli: Cli, start_sim: Callable[..., Served]) -> None:
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.long)])
+def test_a_run_is_stopped_as_soon_as_a_threshold_is_out_of_reach(
+    cli: Cli, start_sim: Callable[..., Served], workers: str
+) -> None:
     """And with --no-abort it is not. The report says the same again, for people and for CI."""
     served = start_sim(replace(FAST, rpm=120, burst=4))
     cli.prompts()
     limit = ("--threshold", "rate_limited == 0", "--threshold", "ttft p95 < 30s")
-    done = cli.run(*one_off(served.url, 4000, 4, *limit, "--junit", "gate.xml"))
+    done = cli.run(*one_off(served.url, 4000, 4, *limit, "--junit", "gate.xml", "--workers", workers))
     assert done.code == 99, done.err
     summary = done.summary
     assert (summary["run"]["state"], summary["run"]["stops"]) == ("partial", [])

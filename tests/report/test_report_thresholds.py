@@ -46,7 +46,7 @@ def test_in_words() -> None:
         ("pass", "ttft p95 < 800ms: 512.3 ms, 95 % interval 480.0 to 560.0 (acme)"),
     ]
     assert rows([SHORT | {"endpoint": "b"}]) == [
-        ["ttft p99 < 1s", "inconclusive", "b", "1", "?", "90.0 to ?", SHORT["why"]]
+        ["ttft p99 < 1s", "inconclusive", "b", "1", "n/a", "above 90.0", SHORT["why"]]
     ]
     dollars = BASE | {"expr": "usd < 5", "value": 0.01234, "ci95": None, "result": "pass", "unit": "USD"}
     rate = BASE | {"expr": "goodput > 1/s", "value": 2.5, "ci95": [1.0, 4.0], "result": "pass", "unit": "/s"}
@@ -54,6 +54,8 @@ def test_in_words() -> None:
         "usd < 5: 0.01234 USD (acme)",
         "goodput > 1/s: 2.50/s, 95 % interval 1.00 to 4.00 (acme)",
     ]
+    below = SHORT | {"ci95": [None, 95.5], "why": None}
+    assert "n/a, 95 % interval below 95.5 (" in next(lines([below]))[1]
     open_ended = OPEN | {"need": None}
     assert "too few to tell" in next(lines([open_ended]))[1]
     assert "no interval is known" in next(lines([open_ended | {"ci95": None}]))[1]
