@@ -21,7 +21,7 @@ from latbench.model.run import RunRecord
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import being_written, read_spool, segments, spools_of
 from latbench.plan.partition import gaps
-from latbench.results import last_moment, running_process, summary_of, write_reports
+from latbench.results import exit_code, last_moment, running_process, summary_of, write_reports
 from latbench.scenario.grading import DEFAULT_SCHEMA, Reader
 from latbench.store.manifest import RunDirectory
 from latbench.store.sqlite import Store
@@ -159,8 +159,7 @@ def _conclude(store: Store, record: RunRecord) -> dict[str, Any]:
     """Judge, write the reports where the run directory still is, and only then end the run in the store."""
     summary = summary_of(store, record)
     if record.exit_code != ExitCode.INTERRUPTED:
-        invalid = summary["validity"]["verdict"] == "invalid"
-        record.exit_code = ExitCode.GUARD if record.stops else ExitCode.INVALID if invalid else ExitCode.OK
+        record.exit_code = exit_code(record, summary)
     summary["run"]["exit_code"] = record.exit_code
     if record.directory is not None and Path(record.directory).is_dir():
         write_reports(RunDirectory(Path(record.directory)), summary)

@@ -7,12 +7,15 @@ there, not where it was planned to end. Whether it is still going on can be told
 import socket
 from collections.abc import Mapping
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from latbench.analysis.groups import PromptInfo
-from latbench.analysis.summary import summarise
+from latbench.analysis.summary import SCHEMA_VERSION, summarise
+from latbench.analysis.thresholds import FAIL, INCONCLUSIVE
+from latbench.model.errors import ExitCode, UserError
 from latbench.model.lifeline import process_started
 from latbench.model.run import RunRecord
 from latbench.model.sample import Sample
@@ -35,6 +38,18 @@ def summary_of(store: Store, record: RunRecord) -> dict[str, Any]:
     if record.state == "running":
         record = _so_far(store, record)
     return summarise(record, store.samples(record.id), prompts_of(store, record))
+
+
+def exit_code(record: RunRecord, summary: Mapping[str, Any]) -> ExitCode:
+    """What a run that was not interrupted ends with: the first that applies, in the order of the contract."""
+    results = {one["result"] for one in summary["thresholds"]}
+    if record.stops:
+        return ExitCode.GUARD
+    if summary["validity"]["verdict"] == "invalid":
+        return ExitCode.INVALID
+    if FAIL in results:
+        return ExitCode.NOT_HELD
+    return ExitCode.INCONCLUSIVE if INCONCLUSIVE in results else ExitCode.OK
 
 
 def running_process(record: RunRecord) -> int | None:
@@ -83,6 +98,36 @@ def _so_far(store: Store, record: RunRecord) -> RunRecord:
         until_ns = max(step.measure_from_ns, min(step.measure_to_ns, seen_ns))
         steps[-1] = msgspec.structs.replace(step, measure_to_ns=until_ns)
     return msgspec.structs.replace(record, steps=steps, notes=[*record.notes, note])
+
+
+def summary_named(name: str, store: Path) -> dict[str, Any]:
+    """The summary of a run that is named as on the command line, or lies in a run directory or a file.
+
+    Raises UserError where there is none, or none that can be compared.
+    """
+    path = Path(name)
+    if not (path.is_dir() or "/" in name or path.suffix == ".json"):
+        with Store(store, must_exist=True) as opened:
+            return summary_of(opened, opened.load_run(name))
+    file = path / SUMMARY if path.is_dir() else path
+    try:
+        found = msgspec.json.decode(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error}); name a run or its directory") from error
+    except msgspec.DecodeError as error:
+        raise UserError(f"{file}: not the summary.json of a run ({error})") from error
+    missing = {"schema_version", "run", "validity", "endpoints", "steps"} - set(
+        found if isinstance(found, dict) else ()
+    )
+    if missing or found["schema_version"] != SCHEMA_VERSION:
+        raise UserError(f"{file}: not the summary.json of a run; name a run or its directory")
+    if "provenance" not in found:
+        run = found["run"].get("id", "ID")
+        raise UserError(
+            f"{file}: an older latbench wrote it, without what tells runs apart;"
+            f" `latbench report {run} --json` makes it again where the store is"
+        )
+    return dict(found)
 
 
 def write_reports(directory: RunDirectory, summary: Mapping[str, Any]) -> None:

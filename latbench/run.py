@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 
 from latbench import __version__
+from latbench.analysis.tripwire import Tripwire
 from latbench.cluster.children import EngineProcess
 from latbench.cluster.locust_master import ClusterFailed, Coordinator, NotConnected
 from latbench.cluster.locust_run import LocustRun
@@ -33,10 +34,11 @@ from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import being_written, read_spool, remove_segments, spool_root, spools_of
 from latbench.plan.budget import Limits
-from latbench.results import summary_of, write_reports
+from latbench.results import exit_code, summary_of, write_reports
 from latbench.scenario.grading import Reader
 from latbench.scenario.loader import Loaded
 from latbench.scenario.prompts import PromptSet
+from latbench.scenario.thresholds import parse
 from latbench.store.errors import StoreError
 from latbench.store.manifest import SCENARIO, RunDirectory
 from latbench.store.sqlite import Store
@@ -44,7 +46,10 @@ from latbench.store.sqlite import Store
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run and where to keep it. `endpoints` may differ from the scenario's in `base_url`: `sim` is resolved."""
+    """What to run and where to keep it. `endpoints` may differ from the scenario's in `base_url`: `sim` is resolved.
+
+    With `abort_early`, a share of errors stops an endpoint, and a threshold that is out of reach stops the run.
+    """
 
     loaded: Loaded
     prompts: PromptSet
@@ -53,7 +58,7 @@ class Plan:
     store: Path
     out: Path | None
     window: str | None = None
-    abort_on_errors: bool = True
+    abort_early: bool = True
     listen: tuple[str, int] | None = None
     join: int = 0
     secret: bytes | None = None
@@ -102,6 +107,7 @@ class Session:
         self.over = False
         self._planned: Counter[str] = Counter()
         self._lost: list[tuple[str, int]] = []
+        self._tripwire: Tripwire | None = None
 
     # --- the coordinator's sink -----------------------------------------------------------------------------------
 
@@ -131,6 +137,15 @@ class Session:
             for sample in samples:
                 if sample.outcome != Outcome.LOST:  # it has only begun
                     self.recorder.add(sample)
+                    self._hold(sample)
+
+    def _hold(self, sample: Sample) -> None:
+        """Stop the run at the first sample that puts a threshold out of reach."""
+        for found in () if self._tripwire is None else self._tripwire.add(sample):
+            self.record.out_of_reach.append(msgspec.to_builtins(found))
+            self.note("threshold_out_of_reach", "note", f"{found.endpoint}: {found.threshold} {found.why}")
+            if self.coordinator is not None:
+                self.coordinator.end_early()
 
     def salvage(self, worker: str) -> bool:
         """Commit what the engine of a lost worker has written down on this machine; false if it is still writing."""
@@ -248,13 +263,14 @@ class Session:
     def conduct(self, coordinator: Coordinator, steps: Sequence[Step]) -> None:
         """Run the steps. Raises NotConnected before anything was sent."""
         self.coordinator = coordinator
+        self._tripwire = self._tripwire_over(steps) if self.plan.abort_early else None
         whole = False
         try:
             whole = coordinator.conduct(
                 self.job(steps),
                 steps,
                 self,
-                abort_on_errors=self.plan.abort_on_errors,
+                abort_on_errors=self.plan.abort_early,
                 limits=self.plan.limits(),
             )
         except NotConnected as fault:
@@ -275,6 +291,11 @@ class Session:
         self.record.state = "complete" if complete else "partial"
         self.store.update_run(self.record)
 
+    def _tripwire_over(self, steps: Sequence[Step]) -> Tripwire | None:
+        thresholds = [parse(text) for text in self.record.thresholds]
+        tasks = {prompt.id: prompt.task for prompt in self.plan.prompts.prompts}
+        return Tripwire(thresholds, list(self.record.endpoints), steps, tasks) if thresholds else None
+
     def _unreached(self, failures: dict[str, str]) -> Iterator[str]:
         """One line an endpoint: where its address stands, and why it could not be reached."""
         for index, endpoint in enumerate(self.plan.endpoints):
@@ -287,19 +308,11 @@ class Session:
         """Judge, sum up, and write the run directory."""
         assert self.directory is not None
         summary = summary_of(self.store, self.record)
-        self.record.exit_code = self._exit_code(summary)
+        self.record.exit_code = ExitCode.INTERRUPTED if self.interrupted else exit_code(self.record, summary)
         summary["run"]["exit_code"] = self.record.exit_code
         self.store.update_run(self.record)
         write_reports(self.directory, summary)
         return Result(self.record.exit_code, summary, self.directory.path, self.record.id)
-
-    def _exit_code(self, summary: dict[str, Any]) -> int:
-        """The first that applies, in the order of the contract."""
-        if self.interrupted:
-            return ExitCode.INTERRUPTED
-        if self.record.stops:
-            return ExitCode.GUARD
-        return ExitCode.INVALID if summary["validity"]["verdict"] == "invalid" else ExitCode.OK
 
 
 def measure(
@@ -354,6 +367,7 @@ def _record(plan: Plan) -> RunRecord:
         promised=plan.loaded.promised(),
         demand=plan.loaded.demand(),
         lead=list(scenario.lead),
+        thresholds=list(scenario.thresholds),
         version=__version__,
         host={
             "name": socket.gethostname(),

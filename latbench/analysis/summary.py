@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from latbench.analysis import counts, limits, modes, slo, stats, validity
+from latbench.analysis import counts, limits, modes, slo, stats, thresholds, validity
 from latbench.analysis.cautions import cautions
 from latbench.analysis.columns import Columns, Error, Layout, Window, gather
 from latbench.analysis.cost import cost
@@ -107,7 +107,8 @@ class _Summary:
             "steps": steps,
             "slo": dict(self.run.slo) or None,
             "levels": slo.levels(self.endpoints, steps) if self.run.slo else None,
-            "thresholds": [],
+            "thresholds": thresholds.judge(self.run, steps),
+            "provenance": self._provenance(),
         }
 
     def _run(self) -> dict[str, Any]:
@@ -125,6 +126,17 @@ class _Summary:
             "labels": dict(run.labels),
             "exit_code": run.exit_code,
             "stops": [{"endpoint": endpoint, "reason": why} for endpoint, why in run.stops],
+        }
+
+    def _provenance(self) -> dict[str, Any]:
+        """What two runs may differ in besides their figures; the scenario is without secrets."""
+        run = self.run
+        return {
+            "version": run.version,
+            "seed": run.seed,
+            "host": {key: run.host.get(key) for key in ("name", "system", "python", "cores")},
+            "prompts": run.engine.get("prompts"),
+            "scenario": run.scenario,
         }
 
     def _validity(self) -> dict[str, Any]:

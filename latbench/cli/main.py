@@ -13,6 +13,7 @@ from latbench.model.errors import ExitCode, UserError
 from latbench.store.errors import StoreError
 
 _VERBS = {
+    "compare": "Hold two runs, or two windows, against each other: ratio, interval, verdict.",
     "run": "Measure: live progress, a summary, the store and a run directory.",
     "plan": "Say what a run would send and cost; send nothing.",
     "report": "Print the report of a run again.",

@@ -10,9 +10,14 @@ import click
 
 from latbench.report import csv as csv_report
 from latbench.report import json as json_report
+from latbench.report import junit as junit_report
+from latbench.report import markdown as markdown_report
 from latbench.report import text as text_report
 from latbench.results import prompts_of, summary_of
+from latbench.store.errors import StoreError
 from latbench.store.sqlite import Store
+
+_FORMS = {"markdown": markdown_report.render, "junit": junit_report.render}
 
 store_option = click.option(
     "--store", type=click.Path(path_type=Path), default="latbench.db", show_default=True, help="The store."
@@ -28,14 +33,26 @@ def show(summary: Mapping[str, Any], places: tuple[str, ...], *, as_json: bool) 
     text_report.render(summary, sys.stdout, color, places)
 
 
+def write_junit(summary: Mapping[str, Any], file: Path) -> None:
+    """Write the thresholds for CI. Raises StoreError where that cannot be done: the run itself is in the store."""
+    try:
+        with file.open("w", encoding="utf-8") as out:
+            junit_report.render(summary, out)
+    except OSError as error:
+        why = error.strerror or error
+        advice = f"`latbench report {summary['run']['id']} --format junit` makes it again"
+        raise StoreError(f"--junit {file}: cannot be written ({why}); {advice}") from error
+
+
 @click.command()
 @click.argument("run", default="latest")
 @click.option(
     *("--format", "form"),
-    type=click.Choice(["text", "json", "csv"]),
+    type=click.Choice(["text", "markdown", "json", "csv", "junit"]),
     default="text",
     show_default=True,
     envvar="LATBENCH_REPORT_FORMAT",
+    help="junit: the thresholds as JUnit XML.",
 )
 @click.option(*("--json", "as_json"), is_flag=True, envvar="LATBENCH_REPORT_JSON", help="The same as --format json.")
 @store_option
@@ -45,5 +62,9 @@ def report(run: str, form: str, as_json: bool, store: Path) -> None:
         record = opened.load_run(run)
         if form == "csv" and not as_json:
             csv_report.render(opened.samples(record.id), prompts_of(opened, record), sys.stdout)
-        else:
-            show(summary_of(opened, record), (f"store {store}",), as_json=as_json or form == "json")
+            return
+        summary = summary_of(opened, record)
+    if form in _FORMS and not as_json:
+        _FORMS[form](summary, sys.stdout)
+    else:
+        show(summary, (f"store {store}",), as_json=as_json or form == "json")

@@ -14,7 +14,7 @@ import click
 from latbench.cli.options import load_options
 from latbench.cli.plan import check_budget, estimate_of
 from latbench.cli.progress import Progress
-from latbench.cli.report import show
+from latbench.cli.report import show, write_junit
 from latbench.cluster.children import end, start_engine
 from latbench.cluster.handshake import SECRET_ENV, SHORTEST_SECRET, is_loopback, secret_from
 from latbench.model.errors import UserError
@@ -44,6 +44,12 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str | 
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise click.BadParameter(f"{value!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+class _Expression(click.types.StringParamType):
+    """A threshold. It holds blanks, so that in the environment several are separated by semicolons."""
+
+    envvar_list_splitter = ";"
 
 
 @click.command()
@@ -80,7 +86,16 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str | 
     envvar="LATBENCH_RUN_JSON",
     help="Print summary.json and nothing else on standard output.",
 )
-@click.option("--no-abort", is_flag=True, help="Do not stop an endpoint for its share of errors.")
+@click.option(
+    *("--threshold", "thresholds"),
+    type=_Expression(),
+    metavar="EXPR",
+    multiple=True,
+    envvar="LATBENCH_RUN_THRESHOLD",
+    help="What must hold, as 'ttft p95 < 800ms', beside the scenario's thresholds; may be repeated.",
+)
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the thresholds as JUnit XML.")
+@click.option("--no-abort", is_flag=True, help="Do not stop early: for a share of errors, or a threshold out of reach.")
 @click.option("--quiet", is_flag=True, help="No progress and no notices.")
 def run(
     scenario: str,
@@ -93,15 +108,18 @@ def run(
     store: Path,
     out: Path | None,
     as_json: bool,
+    junit: Path | None,
     no_abort: bool,
     quiet: bool,
-    **flags: str | int | Path | None,
+    **flags: str | int | Path | tuple[str, ...] | None,
 ) -> None:
     """Measure the endpoints of SCENARIO, a file or a name (default: quickstart, which starts a simulated endpoint)."""
     if join and listen is None:
         raise UserError("--join: workers from elsewhere need an address to join: add --listen HOST:PORT")
     if workers + join < 1:
         raise UserError("--workers 0: nobody would send anything; add --join N or leave it out")
+    if junit is not None and (junit.is_dir() or not junit.parent.is_dir()):
+        raise UserError(f"--junit {junit}: not a file in a folder that is there; name another one")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run has handlers of its own
     secret = secret_from(os.environ)
     if listen is not None and secret is None and not is_loopback(listen[0]):
@@ -141,6 +159,8 @@ def run(
             sim.terminate()
             end(sim, 2.0)
     show(result.summary, (f"store {store}", f"run directory {result.directory}"), as_json=as_json)
+    if junit is not None:
+        write_junit(result.summary, junit)
     sys.exit(result.exit_code)
 
 

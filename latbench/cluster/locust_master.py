@@ -148,6 +148,11 @@ class Coordinator:
         """The first call drains, the second cancels what is in flight."""
         self._state.halt(Drain() if self._state.stop is None else Cancel())
 
+    def end_early(self) -> None:
+        """Drain, for a reason of our own; a run that is being stopped already is left alone."""
+        if self._state.stop is None:
+            self._state.halt(Drain())
+
     def finish(self) -> None:
         """End an elastic step: drain it; that is its end, not an interruption."""
         self._finished = True

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the commands end with; of several that apply, the first in the order 1, 2, 130, 96, 97, 0."""
+    """What the commands end with; of several that apply, the first in the order 1, 2, 130, 96, 97, 99, 98, 0."""
 
     OK = 0
     FAILED = 1
@@ -15,6 +15,8 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
     GUARD = 96
     INVALID = 97
+    INCONCLUSIVE = 98
+    NOT_HELD = 99
 
 
 class UserError(Exception):

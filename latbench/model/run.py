@@ -38,7 +38,9 @@ class RunRecord(msgspec.Struct):
     its limit in the metric's unit, `prices` an endpoint to US dollars for a million tokens (`input`, `output`, and
     `cached_input` where it is known); `promised` an endpoint to the limits that its provider promised (`rpm`, `tpm`,
     `concurrency`, `rpd`), and `demand` is the peak that is needed (`rpm`, `tokens_per_request`). `lead` names the
-    metrics that lead the summary. `directory` is the run directory.
+    metrics that lead the summary. `thresholds` are what the run is held to, in the grammar of
+    `scenario/thresholds.py`; `out_of_reach` are those of them for which it was stopped, because they could not be met
+    any more (`threshold`, `endpoint`, `step`, `why`). `directory` is the run directory.
     """
 
     id: str
@@ -65,6 +67,8 @@ class RunRecord(msgspec.Struct):
     demand: dict[str, int] = {}
     prices: dict[str, dict[str, float]] = {}
     lead: list[str] = []
+    thresholds: list[str] = []
+    out_of_reach: list[dict[str, Any]] = []
     directory: str | None = None
     stops: list[tuple[str, str]] = []
     notes: list[dict[str, Any]] = []

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from latbench.metrics.catalogue import METRICS, Metric
-from latbench.report import figures, modes
+from latbench.report import figures, modes, thresholds
 from latbench.report.lines import lines, shared
 from latbench.report.text import clean
 
@@ -36,6 +36,10 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"- {severity}: {escape(line)}"
     if found["reasons"]:
         yield ""
+    if summary["thresholds"]:
+        yield f"**Thresholds: {thresholds.tally(summary['thresholds'])}**"
+        yield ""
+        yield from _table(thresholds.HEAD, thresholds.rows(summary["thresholds"]), trim=False)
     yield f"Run `{run['id']}`: {escape(figures.run_line(run, summary['steps']))}."
     yield ""
     for stop in run["stops"]:
@@ -126,8 +130,9 @@ def _legend() -> Iterator[str]:
     yield f"- {figures.THIN_NOTE}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    (head, rows), note = figures.trimmed(head, rows)
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, trim: bool = True) -> Iterator[str]:
+    """A table; with `trim`, without the columns that are empty."""
+    (head, rows), note = figures.trimmed(head, rows) if trim else ((list(head), [*map(list, rows)]), "")
     yield f"| {' | '.join(head)} |"
     yield f"|---{'|---:' * (len(head) - 1)}|"
     for row in rows:

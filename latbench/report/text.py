@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latbench.report import figures, modes
+from latbench.report import figures, modes, thresholds
 from latbench.report.lines import lines, shared
 
 COLUMNS = 80
 MAX_CHARS = 300
 
 _ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", re.DOTALL)
+_COLOUR_OF_RESULT = {"pass": "green", "inconclusive": "yellow", "fail": "red"}
 _COLOUR = {"valid": "green", "note": "cyan", "suspect": "yellow", "invalid": "red"}
 
 
@@ -40,8 +41,9 @@ def clean(text: object) -> str:
 def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places: Sequence[str] = ()) -> None:
     """Write the summary. `places` says where the store and the run directory are: the last lines."""
     width = max(COLUMNS, shutil.get_terminal_size((COLUMNS, 24)).columns) if out.isatty() else COLUMNS
-    page = _Page(width, color)
+    page = Page(width, color)
     _verdict(page, summary)
+    _thresholds(page, summary["thresholds"])
     page.blank()
     page.line(f"{summary['run']['name']}  run {summary['run']['id']}", "bold")
     page.line(figures.run_line(summary["run"], summary["steps"]))
@@ -66,7 +68,7 @@ def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places:
     out.write(page.text())
 
 
-class _Page:
+class Page:
     """Lines and tables of one report; rich draws them, trailing blanks are cut."""
 
     def __init__(self, width: int, color: bool) -> None:
@@ -119,14 +121,21 @@ class _Page:
         return "".join(f"{line.rstrip()}\n" for line in self._buffer.getvalue().splitlines())
 
 
-def _verdict(page: _Page, summary: Mapping[str, Any]) -> None:
+def _verdict(page: Page, summary: Mapping[str, Any]) -> None:
     found = summary["validity"]
     page.line(f"verdict: {found['verdict']}", f"bold {_COLOUR[found['verdict']]}")
     for severity, line in figures.reasons(found["reasons"]):
         page.line(f"{severity}: {line}", _COLOUR[severity])
 
 
-def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+def _thresholds(page: Page, found: Sequence[Mapping[str, Any]]) -> None:
+    if found:
+        page.line(f"thresholds: {thresholds.tally(found)}", f"bold {_COLOUR_OF_RESULT[thresholds.worst(found)]}")
+    for result, line in thresholds.lines(found):
+        page.line(f"  {result}: {line}", _COLOUR_OF_RESULT[result])
+
+
+def _endpoint(page: Page, name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
     page.line(f"{name}  ({figures.identity(endpoint)})", "bold")
     for line in figures.lead(endpoint["lead"]):
         page.line(line, "bold")
@@ -157,7 +166,7 @@ def _endpoint(page: _Page, name: str, endpoint: Mapping[str, Any], summary: Mapp
         page.line(figures.THIN_NOTE, "dim")
 
 
-def _metrics(page: _Page, endpoint: Mapping[str, Any]) -> None:
+def _metrics(page: Page, endpoint: Mapping[str, Any]) -> None:
     metrics = endpoint["metrics"]
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
         rows = figures.metric_table(metrics, rates=rates)
@@ -170,7 +179,7 @@ def _metrics(page: _Page, endpoint: Mapping[str, Any]) -> None:
         page.line(figures.warning(warning), "dim")
 
 
-def _slices(page: _Page, title: str, found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _slices(page: Page, title: str, found: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """One kind of slice; its rows."""
     rows, note = figures.slice_rows(found)
     if rows or note:
@@ -182,7 +191,7 @@ def _slices(page: _Page, title: str, found: Mapping[str, Any]) -> list[tuple[str
     return rows
 
 
-def _providers(page: _Page, summary: Mapping[str, Any]) -> None:
+def _providers(page: Page, summary: Mapping[str, Any]) -> None:
     found = [*shared(summary)]
     if found:
         page.blank()

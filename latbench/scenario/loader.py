@@ -26,6 +26,7 @@ from latbench.scenario.load import LoadEntry, end_of, written
 from latbench.scenario.prompts import PromptSet
 from latbench.scenario.resolved import resolved
 from latbench.scenario.schema import (
+    TASKS,
     BudgetSettings,
     EndpointSettings,
     FromEnvironment,
@@ -34,6 +35,7 @@ from latbench.scenario.schema import (
     Scenario,
     problems_of,
 )
+from latbench.scenario.thresholds import misplaced, parse
 from latbench.scenario.trace import TraceFile, read_trace
 
 _Validated = TypeVar("_Validated", bound=BaseModel)
@@ -75,6 +77,7 @@ class Flags:
     seed: int | None = None
     repeat: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    thresholds: tuple[str, ...] = ()
 
 
 NO_FLAGS = Flags()
@@ -188,6 +191,7 @@ def load_scenario(path: Path, flags: Flags = NO_FLAGS) -> Loaded:
     scenario, from_flags = _Override(scenario, flags).apply()
     problems = [f"{_where(document, from_flags, path)}: {what}" for path, what in scenario.misfits()]
     problems += _prices_missing(scenario, document, from_flags)
+    problems += _thresholds_misplaced(scenario, document, from_flags)
     traces: dict[str, TraceFile] = {}
     try:
         traces = read_traces(dict(enumerate(scenario.load)), document, from_flags)
@@ -223,6 +227,20 @@ def _prices_missing(scenario: Scenario, document: Document, from_flags: Mapping[
         f"{place}: needs a price of every endpoint, and {', '.join(free)} has none; give it one "
         "(price: {input: 3.00, output: 15.00}), or limit requests or tokens instead"
     ]
+
+
+def _thresholds_misplaced(scenario: Scenario, document: Document, from_flags: Mapping[KeyPath, str]) -> list[str]:
+    """A line for each threshold that this scenario cannot be held to, by its endpoints, steps, prices or SLO."""
+    names = [settings.name for settings in scenario.endpoints]
+    unpriced = [settings.name for settings in scenario.endpoints if settings.price is None]
+    steps, lines = len(scenario.steps()), []
+    for index, text in enumerate(scenario.thresholds):
+        found = parse(text)
+        why = misplaced(found, endpoints=names, unpriced=unpriced, tasks=TASKS, steps=steps, slo=bool(scenario.slo))
+        if why is not None:
+            place = _where(document, from_flags, ("thresholds", index))
+            lines.append(f'{place}: "{text}": {why}')
+    return lines
 
 
 def read_traces(
@@ -363,8 +381,17 @@ class _Override:
             self._top_level("seed", flags.seed, "--seed")
         if flags.repeat is not None:
             self._top_level("repeat", flags.repeat, "--repeat")
+        if flags.thresholds:
+            self._thresholds()
         if flags.labels:
             self._top_level("labels", self._scenario.labels | dict(flags.labels), "--label")
+
+    def _thresholds(self) -> None:
+        """Those of the flags are held to as well as the scenario's."""
+        own = self._scenario.thresholds
+        self._top_level("thresholds", [*own, *self._flags.thresholds], "--threshold")
+        del self._from_flags[("thresholds",)]
+        self._from_flags |= {("thresholds", len(own) + at): "--threshold" for at in range(len(self._flags.thresholds))}
 
     def _top_level(self, key: str, value: object, flag: str) -> None:
         data = resolved(self._scenario, {}) | {key: value}

@@ -17,8 +17,9 @@ def resolved(scenario: Scenario, digests: Mapping[str, str]) -> dict[str, Any]:
     """
     aside = {"endpoints", "timeouts", "load", "endpoints_order", "slo", "output", "tools"}
     data = scenario.model_dump(mode="json", exclude=aside, exclude_none=True)
-    if not scenario.lead:
-        del data["lead"]
+    for key in ("lead", "thresholds"):
+        if not data[key]:
+            del data[key]
     if scenario.loops:
         data["tools"] = [tool.model_dump() | {"delay": format_duration(tool.delay)} for tool in scenario.tools]
     if scenario.repeat == 1:

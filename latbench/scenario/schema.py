@@ -46,6 +46,7 @@ from latbench.scenario.grammar import (
     problems_at,
 )
 from latbench.scenario.load import LoadEntry
+from latbench.scenario.thresholds import parse
 
 TASKS = ("generation", "completion", "review", "search", "refactor", "debug")
 LEADS = (*BY_NAME, *(figure.name for figure in FIGURES))
@@ -379,6 +380,10 @@ def _thinks_aloud(endpoint: EndpointSettings) -> bool:
     return isinstance(thinking, Mapping) and thinking.get("type") != "disabled"
 
 
+def _threshold(written: str) -> str:
+    return parse(written).text
+
+
 class Scenario(Record):
     """A scenario file. Durations are nanoseconds, and limits of `slo` that are times."""
 
@@ -399,6 +404,7 @@ class Scenario(Record):
     demand: Demand | None = None
     slo: Annotated[dict[str, float], PlainValidator(_limits)] = Field(default_factory=dict)
     lead: Annotated[tuple[Annotated[str, Field(strict=True), AfterValidator(_lead)], ...], ONE_OR_MORE] = ()
+    thresholds: Annotated[tuple[Annotated[str, Field(strict=True), AfterValidator(_threshold)], ...], ONE_OR_MORE] = ()
     budget: BudgetSettings | None = None
     labels: dict[Text, Annotated[str, Field(strict=True)]] = Field(default_factory=dict)
 
