@@ -87,8 +87,8 @@ class AnswerKey(msgspec.Struct, frozen=True):
     `targets` has one entry, several for `MULTI`, and none where the right answer is `ABSENT`. `decoys` are what looks
     like it and is not. `asked` are the identifiers that the question itself names: repeating them is no answer.
     `files`, in order, say which file a line belongs to. `chance` is the share that a reader gets right who knows the
-    rivals and nothing else: 1 / rivals, and 0 where the answer is not one of a few. `prints_line_numbers` says whether
-    a number is an answer to "which line".
+    rivals and nothing else: 1 / rivals, and 0 where the answer is not one of a few. `parts` are neither target nor
+    decoy, and necessary: the hops of a chain, the function whose contract it is.
     """
 
     form: Form
@@ -98,7 +98,7 @@ class AnswerKey(msgspec.Struct, frozen=True):
     files: tuple[FileStart, ...]
     chance: float
     asks_line: bool = False
-    prints_line_numbers: bool = False
+    parts: tuple[Planted, ...] = ()
 
     @property
     def present(self) -> bool:
@@ -130,7 +130,6 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     target_tokens: int
     nonce: str
     question: str = "after"  # after | before | both
-    line_numbers: bool = False
     strip_comments: bool = False
     haystack_sha256: str = ""
     prompt_sha256: str = ""
