@@ -28,6 +28,11 @@ _LETTERS = "bcdfghjkmnprstvw"
 _PLAIN = Style(docstrings=0, comments=0)
 _PLAIN_NAMES = {**{role: role for role in ROLES}, "f": "f", "doc": ""}
 _DESCRIBED = tuple(family for family in FAMILIES if family.describe)
+_SITES: dict[str, list[tuple[Family, str]]] = {}
+for _family in FAMILIES:
+    for _name, _slot in _family.slots.items():
+        if _slot.mutation:
+            _SITES.setdefault(_slot.mutation, []).append((_family, _name))
 _EXAMPLE = re.compile(r"^ *>>> (.+)\n *(.+)$", re.MULTILINE)
 
 Picks = tuple[int, ...]
@@ -120,14 +125,10 @@ _STOP_WORDS = frozenset(
 
 def bug(names: Names, dice: Dice, present: bool) -> Planting:
     """The function whose body contradicts its example, among functions whose bodies do not."""
-    families = dice.sample(FAMILIES, SPECIMENS // _PER_FAMILY)
-    order = dice.shuffled([family for family in families for _ in range(_PER_FAMILY)])
-    items, mutation = [], ""
-    for number, family in enumerate(order):
-        buggy = present and number == 0
-        item, label = _specimen(family, names, dice, buggy)
-        mutation = label if buggy else mutation
-        items.append(item)
+    # Every specimen has a place where it might have been mutated, drawn alike for all; the first one is.
+    labels = dice.sample(tuple(_SITES), SPECIMENS // _PER_FAMILY)
+    order = dice.shuffled([label for label in labels for _ in range(_PER_FAMILY)])
+    items = [_specimen(*dice.pick(_SITES[label]), names, dice, present and not at) for at, label in enumerate(order)]
     failing = [item.role for item in items if contradicts(item.text)]
     if failing != [TARGET] * present:
         raise Unsound(f"{len(failing)} specimens contradict their examples")
@@ -135,14 +136,13 @@ def bug(names: Names, dice: Dice, present: bool) -> Planting:
         tuple(items),
         "Which function contradicts an example in its own docstring, and which of its lines is wrong?",
         chance=1 / SPECIMENS,
-        mutation=mutation,
+        mutation=order[0] if present else "",
         unique=frozenset(item.name for item in items),
     )
 
 
-def _specimen(family: Family, names: Names, dice: Dice, buggy: bool) -> tuple[Item, str]:
-    """A function with examples, and what its bug is called, or would be."""
-    right, wrong, slot, calls = _told_apart(family, dice)
+def _specimen(family: Family, slot: str, names: Names, dice: Dice, buggy: bool) -> Item:
+    right, wrong, calls = _told_apart(family, slot, dice)
     name, indent = names.function(), names.style.indent
     lines = [f'{indent}"""{remark(dice)}', ""]
     for one, result in zip(calls, shown(family, right, calls), strict=True):
@@ -151,28 +151,20 @@ def _specimen(family: Family, names: Names, dice: Dice, buggy: bool) -> tuple[It
     body = pattern(family, wrong if buggy else right, names.style)
     text = body % {**names.roles(), "f": name, "doc": "\n".join(lines) + "\n"}
     at = slot_line(family, slot)
-    return (
-        Item(TARGET if buggy else DECOY, name, text + "\n\n", at + len(lines) if at else 0),
-        family.slots[slot].mutation,
-    )
+    return Item(TARGET if buggy else DECOY, name, text + "\n\n", at + len(lines) if at else 0)
 
 
-def _told_apart(family: Family, dice: Dice) -> tuple[Picks, Picks, str, list[str]]:
-    """Two variants that differ in one slot, that slot, and examples of the first that the second does not satisfy."""
+def _told_apart(family: Family, slot: str, dice: Dice) -> tuple[Picks, Picks, list[str]]:
+    """Two variants that differ in this slot alone, and examples of the first that the second does not satisfy."""
+    place = list(family.slots).index(slot)
     for _ in range(_ATTEMPTS):
-        right = tuple(dice.below(len(slot.codes)) for slot in family.slots.values())
-        flips = [
-            number
-            for number, (slot, pick) in enumerate(zip(family.slots.values(), right, strict=True))
-            if slot.mutation and pick ^ 1 < len(slot.codes)
-        ]
-        if not flips:
-            continue
-        place = dice.pick(flips)
+        right = tuple(dice.below(len(one.codes)) for one in family.slots.values())
+        if right[place] ^ 1 >= len(family.slots[slot].codes):
+            continue  # the odd one of its slot, in no pair
         wrong = (*right[:place], right[place] ^ 1, *right[place + 1 :])
         calls = telling_calls(family, right, wrong, dice)
         if calls:
-            return right, wrong, tuple(family.slots)[place], calls
+            return right, wrong, calls
     raise Unsound(f"no example tells the variants of {family.name} apart")
 
 

@@ -110,7 +110,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a prompt is made from.
 
     `block` names the haystack and the needle: trials of one block differ in depth and in the order of the filler, and in
-    nothing else. `stratum` is the depth stratum's centre, `depth` the target with its jitter, both from 0 to 1; the
+    nothing else. `needle` numbers what is planted: the same number has the same needle, decoys and question at every
+    length. `stratum` is the depth stratum's centre, `depth` the target with its jitter, both from 0 to 1; the
     stratum is null where depth is drawn over the whole file. `tokens` is the length that was asked for in the endpoint's
     tokens, `target_tokens` the same in o200k_base, which differ where the endpoint's usage was used to calibrate.
     `source` is `generated`, `stdlib` or `folder`. `haystack_sha256` and `prompt_sha256` are empty until the trial has been
@@ -123,6 +124,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     control: Control
     source: str
     block: str
+    needle: int
     trial: str
     stratum: float | None
     depth: float
