@@ -125,9 +125,7 @@ def _take(stream: list[Piece], budget: int) -> tuple[list[Piece], list[Piece]]:
     return taken, skipped
 
 
-def _region(
-    filler: list[Piece], rivals: list[Seat], budget: int, dice: Dice, names: Names
-) -> list[Piece | Seat]:
+def _region(filler: list[Piece], rivals: list[Seat], budget: int, dice: Dice, names: Names) -> list[Piece | Seat]:
     """Filler and rivals, and closers for what they lack, in the order in which they stand."""
     spread = sum(one.tokens for one in filler)
     gap = budget - spread - _total(rivals)

@@ -15,8 +15,8 @@ from latbench.needle.dice import Dice
 from latbench.needle.families import FAMILIES, Family
 from latbench.needle.planting import DECOY, TARGET, Item, Planting
 from latbench.needle.sandbox import calls_of, results, sound
-from latbench.needle.style import Names, Style, about, pattern, remark, slot_line
-from latbench.needle.words import ROLES
+from latbench.needle.style import Names, Style, pattern, remark, slot_line
+from latbench.needle.words import ROLES, listed
 
 VARIANTS = 9  # three alternatives of two slots: each differs in one behaviour from four others
 SPECIMENS = 12
@@ -91,7 +91,7 @@ def description(names: Names, dice: Dice, present: bool) -> Planting:
 
 
 def _grid(family: Family, dice: Dice) -> list[Picks]:
-    """Nine variants, three alternatives of each of two slots, in random order; after the first one that is not of them."""
+    """Nine variants, three alternatives of each of two slots, shuffled; the second is none of them."""
     sizes = {slot: len(alternatives.codes) for slot, alternatives in family.slots.items()}
     varied = dice.sample([slot for slot, size in sizes.items() if size >= 3], 2)
     fixed = {slot: dice.below(size) for slot, size in sizes.items()}
@@ -103,8 +103,7 @@ def _grid(family: Family, dice: Dice) -> list[Picks]:
 
 def _variant(family: Family, picks: Picks, role: str, names: Names) -> Item:
     name = names.function()
-    text = pattern(family, picks, names.style) % {**names.roles(), "f": name, "doc": about(names)}
-    return Item(role, name, text + "\n\n", 0)
+    return Item(role, name, names.filled(pattern(family, picks, names.style), name) + "\n\n")
 
 
 def shared_words(question: str, code: str) -> set[str]:
@@ -118,8 +117,13 @@ def _words(text: str) -> set[str]:
 
 
 _STOP_WORDS = frozenset(
-    "a ahead all along among and any as at be by each else for from goes has if in into is it its no not of on one or "
-    "other so such than that the them then there these they this those times to up what which while with without".split()
+    listed(
+        """
+        a ahead all along among and any as at be by each else for from goes has if in into is it its no not of
+        on one or other so such than that the them then there these they this those times to up what which while
+        with without
+        """
+    )
 )
 
 
@@ -149,7 +153,7 @@ def _specimen(family: Family, slot: str, names: Names, dice: Dice, buggy: bool) 
         lines += [f"{indent}>>> {one.format(f=name)}", indent + result]
     lines.append(f'{indent}"""')
     body = pattern(family, wrong if buggy else right, names.style)
-    text = body % {**names.roles(), "f": name, "doc": "\n".join(lines) + "\n"}
+    text = names.filled(body, name, doc="\n".join(lines) + "\n")
     at = slot_line(family, slot)
     return Item(TARGET if buggy else DECOY, name, text + "\n\n", at + len(lines) if at else 0)
 

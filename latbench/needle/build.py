@@ -91,7 +91,15 @@ class Builder:
 
     def _block(self, recipe: Recipe) -> tuple[Planting, Ground]:
         """What the trials of this recipe's block share, made once for those that come together."""
-        key = (recipe.seed, recipe.kind, recipe.control, recipe.block, recipe.needle, recipe.target_tokens, recipe.question)
+        key = (
+            recipe.seed,
+            recipe.kind,
+            recipe.control,
+            recipe.block,
+            recipe.needle,
+            recipe.target_tokens,
+            recipe.question,
+        )
         if key in self._blocks:
             self._blocks.move_to_end(key)
             return self._blocks[key]

@@ -14,7 +14,7 @@ from latbench.needle import families, words
 from latbench.needle.counting import Piece, piece
 from latbench.needle.dice import Dice
 from latbench.needle.families import FAMILIES
-from latbench.needle.style import Names, Style, about, drawn_style, in_style, pattern, remark
+from latbench.needle.style import Names, Style, drawn_style, in_style, pattern, remark
 from latbench.needle.words import NOUNS, QUALITIES
 
 VERSION = 1
@@ -146,7 +146,7 @@ class {f}:
         self.{t} = {p}
         self.{s} = {q}
 
-    def METHOD(self, {seq:list[int]}) -> int:
+    def {method}(self, {seq:list[int]}) -> int:
         {acc} = self.{t}
         for {x} in {seq}:
             {acc} SIGN= {x} * self.{s}
@@ -154,16 +154,16 @@ class {f}:
 """
 _CALLING = """\
 def {f}({seq:list[int]}, {lim:int}) -> list[int]:
-    {t} = FIRST({seq}, {lim})
-    return [{t}, SECOND({seq}, {lim} SIGN NUM)]
+    {t} = {first}({seq}, {lim})
+    return [{t}, {second}({seq}, {lim} SIGN NUM)]
 """
-_LITERAL = '''\
+_LITERAL = """\
 def {f}({seq:list[str]}, {lim:int}) -> str:
     if len({seq}) > {lim}:
         return {seq}[{lim}]
-    return "A-B-NUM"
-'''
-_SUMMING = "def {f}({A:int}, {B:int}, {C:int}) -> int:\n    return {A} * NUM + {B} SIGN {C}\n"
+    return "{stem}-NUM"
+"""
+_SUMMING = "def {f}({one:int}, {two:int}, {three:int}) -> int:\n    return {one} * NUM + {two} SIGN {three}\n"
 
 
 def unit(names: Names, earlier: list[str], avoid: str) -> str:
@@ -173,31 +173,28 @@ def unit(names: Names, earlier: list[str], avoid: str) -> str:
     if draw < 0.08:
         return settings(names)
     if draw < 0.16:
-        return _filled(_CLASS.replace("METHOD", names.function()), names, names.type_name())
+        return _filled(_CLASS, names, names.type_name(), method=names.function())
     name = names.function()
     earlier.append(name)
     if draw < 0.23:
-        return _filled(_LITERAL.replace("A-B-", f"{dice.pick(QUALITIES)}-{dice.pick(NOUNS)}-"), names, name)
+        return _filled(_LITERAL, names, name, stem=f"{dice.pick(QUALITIES)}-{dice.pick(NOUNS)}")
     if draw < 0.3:
-        nouns = dice.sample(NOUNS, 3)
-        text = _SUMMING
-        for letter, noun in zip("ABC", nouns, strict=True):
-            text = text.replace(f"{{{letter}", f"{{{noun}")
-        return _filled(text, names, name, **{noun: noun for noun in nouns})
+        first = dice.below(len(NOUNS) - 2)
+        one, two, three = NOUNS[first : first + 3]
+        return _filled(_SUMMING, names, name, one=one, two=two, three=three)
     if draw < 0.38:
-        text = _CALLING.replace("FIRST", dice.pick(earlier)).replace("SECOND", dice.pick(earlier))
-        return _filled(text, names, name)
+        return _filled(_CALLING, names, name, first=dice.pick(earlier), second=dice.pick(earlier))
     family = dice.pick(FAMILIES)
     while family.name == avoid:
         family = dice.pick(FAMILIES)
     picks = tuple(dice.below(len(slot.codes)) for slot in family.slots.values())
-    return pattern(family, picks, names.style) % {**names.roles(), "f": name, "doc": about(names)} + "\n\n"
+    return names.filled(pattern(family, picks, names.style), name) + "\n\n"
 
 
 def _filled(template: str, names: Names, name: str, **extra: str) -> str:
     dice = names.dice
-    text = in_style(template, names.style).replace("SIGN", dice.pick("+-")).replace("NUM", str(dice.between(2, 9999)))
-    return text % {**names.roles(), **extra, "f": name, "doc": about(names)} + "\n\n"
+    text = names.filled(in_style(template, names.style), name, **extra)
+    return text.replace("SIGN", dice.pick("+-")).replace("NUM", str(dice.between(2, 9999))) + "\n\n"
 
 
 def settings(names: Names) -> str:

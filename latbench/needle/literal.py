@@ -2,21 +2,21 @@
 
 from latbench.needle.dice import Dice
 from latbench.needle.planting import DECOY, TARGET, Item, Planting
-from latbench.needle.style import Names, about, in_style
+from latbench.needle.style import Names, in_style
 from latbench.needle.words import NOUNS, QUALITIES
 
 DECOYS = 5
 MULTI_TARGETS = 5
 
 _SIGNATURE = "def {f}(PARAMETERS):\n    return {BODY}\n"
-_FACT = '''def {f}({seq:list[str]}, {lim:int}) -> str:
+_FACT = """def {f}({seq:list[str]}, {lim:int}) -> str:
     if len({seq}) > {lim}:
         return {seq}[{lim}]
-    return "LITERAL"
-'''
-_REGISTERED = '''def {f}({seq:list[int]}, {lim:int}) -> list[int]:
+    return "{literal}"
+"""
+_REGISTERED = """def {f}({seq:list[int]}, {lim:int}) -> list[int]:
     return [{x} + {lim} for {x} in {seq}]
-'''
+"""
 
 
 def constant(names: Names, dice: Dice, present: bool) -> Planting:
@@ -60,8 +60,7 @@ def signature(names: Names, dice: Dice, present: bool) -> Planting:
         annotated = ", ".join(f"{{{word}:int}}" for word in parameters)
         body = " + ".join(f"{word} * {dice.between(2, 9)}" for word in parameters)
         text = _SIGNATURE.replace("PARAMETERS", annotated).replace("{BODY}", body)
-        words = {"f": name, "doc": about(names), **{word: word for word in parameters}}
-        text = in_style(text, names.style) % words + "\n\n"
+        text = names.filled(in_style(text, names.style), name, **{word: word for word in parameters}) + "\n\n"
         items.append(Item(TARGET if name == asked else DECOY, name, text, 0, parameters))
     question = f"What are the names of the parameters of the function {asked}, in their order?"
     return Planting(tuple(items), question, (asked,), unique=frozenset([asked, *others]))
@@ -78,8 +77,7 @@ def body_fact(names: Names, dice: Dice, present: bool) -> Planting:
     labelled = [(names.function(), literal) for literal in (literals if present else literals[1:])]
     items = []
     for name, literal in labelled:
-        text = in_style(_FACT.replace("LITERAL", literal), names.style)
-        text = text % {**names.roles(), "f": name, "doc": about(names)}
+        text = names.filled(in_style(_FACT, names.style), name, literal=literal)
         line = next(index for index, row in enumerate(text.splitlines()) if literal in row)
         items.append(Item(TARGET if literal == asked else DECOY, name, text + "\n\n", line))
     quoted = f"{names.style.quote}{asked}{names.style.quote}"
@@ -100,7 +98,7 @@ def multi(names: Names, dice: Dice, present: bool) -> Planting:
         wanted = present and number < MULTI_TARGETS
         tag = asked if wanted else dice.pick(others)
         name = names.function()
-        text = in_style(_REGISTERED, names.style) % {**names.roles(), "f": name, "doc": about(names)}
+        text = names.filled(in_style(_REGISTERED, names.style), name)
         text = f"@{registrar}({names.style.quote}{tag}{names.style.quote})\n{text}\n\n"
         items.append(Item(TARGET if wanted else DECOY, name, text, 0))
     quoted = f"{names.style.quote}{asked}{names.style.quote}"

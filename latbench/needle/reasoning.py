@@ -9,7 +9,7 @@ from latbench.needle.behaviour import Unsound
 from latbench.needle.dice import Dice
 from latbench.needle.planting import DECOY, PART, TARGET, Item, Planting
 from latbench.needle.sandbox import calls_of, results
-from latbench.needle.style import Names, about, in_style
+from latbench.needle.style import Names, in_style
 
 HOPS = 4
 CHAINS = 4
@@ -57,7 +57,7 @@ def _stepped(names: Names, dice: Dice, name: str, steps: Sequence[str]) -> str:
         text = text.replace("K", str(dice.between(2, 9)), 1)
     while "L" in text:
         text = text.replace("L", str(dice.between(11, 97)), 1)
-    return text % {**names.roles(), "f": name, "doc": about(names)}
+    return names.filled(text, name)
 
 
 def _first_step(text: str) -> int:
@@ -102,10 +102,10 @@ def _links(names: Names, dice: Dice, hops: Sequence[str]) -> list[tuple[str, str
     links: list[tuple[str, str]] = []
     for template in (_ROOT, *hops):
         name = names.function()
-        words = {**names.roles(), "f": name, "doc": about(names), "g": links[-1][0] if links else ""}
         text = in_style(template, names.style)
         text = text.replace("K", str(dice.between(100, 999))).replace("L", str(dice.between(11, 97)))
-        links.append((name, text.replace("M", str(dice.between(3, 9))) % words + "\n\n"))
+        text = text.replace("M", str(dice.between(3, 9)))
+        links.append((name, names.filled(text, name, g=links[-1][0] if links else "") + "\n\n"))
     return links
 
 
@@ -114,8 +114,8 @@ def _value(links: Sequence[tuple[str, str]]) -> int:
 
 
 _CALLEE = """\
-def {f}(FIRST, SECOND):
-    return FIRST * K + SECOND % L
+def {f}({num:int}, {s:int}) -> int:
+    return {num} * K + {s} % L
 """
 # Which comes first in a caller says nothing: half of them work out the second argument first.
 _CALLER = """\
@@ -151,16 +151,19 @@ def _call_line(text: str, callee: str) -> int:
     return next(number for number, line in enumerate(text.splitlines()) if f"{callee}(" in line)
 
 
+def _declared(names: Names, dice: Dice, callee: str, doc: str) -> str:
+    text = in_style(_CALLEE, names.style)
+    text = text.replace("K", str(dice.between(3, 9))).replace("L", str(dice.between(11, 97)))
+    return names.filled(text, callee, doc=doc) + "\n\n"
+
+
 def _swapped_callers(
     names: Names, dice: Dice, callee: str, callers: Sequence[str], present: bool
 ) -> tuple[str, list[str]]:
     first, second = dice.sample(("mass", "reach", "depth", "heat", "speed", "price"), 2)
     indent = names.style.indent
-    roles = names.roles()
     doc = f'{indent}"""Takes the {first} of a thing, then its {second}."""\n'
-    text = in_style(_CALLEE.replace("FIRST", roles["p"]).replace("SECOND", roles["q"]), names.style)
-    text = text.replace("K", str(dice.between(3, 9))).replace("L", str(dice.between(11, 97)))
-    declaration = text % {**roles, "f": callee, "doc": doc} + "\n\n"
+    declaration = _declared(names, dice, callee, doc)
     # As many work out the first argument first as the second, whoever of them is the broken one.
     early = dice.shuffled([number % 2 == 0 for number in range(len(callers))])
     texts = []
@@ -170,14 +173,10 @@ def _swapped_callers(
             arguments = "{q}, {p}" if arguments == "{p}, {q}" else "{p}, {q}"
         template = _CALLER.replace("ONE", one).replace("OTHER", other).replace("ARGUMENTS", arguments)
         text = in_style(template.replace("OP", dice.pick("+-*")), names.style)
-        texts.append(text % {**names.roles(), "f": name, "g": callee, "doc": about(names)} + "\n\n")
+        texts.append(names.filled(text, name, g=callee) + "\n\n")
     return declaration, texts
 
 
-_UNIT_CALLEE = """\
-def {f}({num:int}, {s:int}) -> int:
-    return {num} * K + {s} % L
-"""
 _UNIT_CALLER = """\
 def {f}({h}, {s:int}) -> int:
     {t} = {h}.FIELD
@@ -190,9 +189,7 @@ def _unit_callers(
     names: Names, dice: Dice, callee: str, callers: Sequence[str], present: bool
 ) -> tuple[str, list[str]]:
     doc = f'{names.style.indent}"""Takes a time in thousandths of a second, then a step."""\n'
-    text = in_style(_UNIT_CALLEE, names.style)
-    text = text.replace("K", str(dice.between(3, 9))).replace("L", str(dice.between(11, 97)))
-    declaration = text % {**names.roles(), "f": callee, "doc": doc} + "\n\n"
+    declaration = _declared(names, dice, callee, doc)
     texts = []
     units = dice.shuffled([_UNITS[number % len(_UNITS)] for number in range(len(callers))])
     for number, name in enumerate(callers):
@@ -201,5 +198,5 @@ def _unit_callers(
             converted = dice.pick([other for _, other in _UNITS if other != converted])
         template = _UNIT_CALLER.replace("FIELD", field).replace("CONVERTED", converted)
         text = in_style(template, names.style)
-        texts.append(text % {**names.roles(), "f": name, "g": callee, "doc": about(names)} + "\n\n")
+        texts.append(names.filled(text, name, g=callee) + "\n\n")
     return declaration, texts

@@ -13,6 +13,7 @@ from latbench.needle.families import Family
 from latbench.needle.words import NOUNS, QUALITIES, ROLES, VERBS
 
 _NAME = re.compile(r"\{(\w+)(?::([^}]+))?\}(=?)")
+_FILLED = re.compile(r"%\((\w+)\)s")
 _SLOT = re.compile(r"\[\[(\w+)\]\]")
 _RESULT = re.compile(r"\) -> [^:\n]+:$")
 
@@ -97,10 +98,19 @@ class Names:
             return words[0] + "".join(word.capitalize() for word in words[1:])
         return "_".join(words)
 
-    def roles(self) -> dict[str, str]:
-        """A name for each role that a template may have."""
+    def filled(self, template: str, name: str, **words: str) -> str:
+        """A template in style with a name for each of its roles, the function's `name`, and what it says about itself."""
         pick = self.dice.pick
-        return {role: pick(pool) for role, pool in ROLES.items()}
+        chosen = {role: pick(pool) for role, pool in _roles_of(template) if role not in words}
+        if "doc" not in words:
+            chosen["doc"] = about(self)
+        return template % {**chosen, **words, "f": name}
+
+
+@lru_cache(maxsize=8192)
+def _roles_of(template: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The roles that a template has, with the names for each, in the order in which they first occur."""
+    return tuple((role, ROLES[role]) for role in dict.fromkeys(_FILLED.findall(template)) if role in ROLES)
 
 
 def indented(text: str, indent: str) -> str:

@@ -29,7 +29,9 @@ class Survey:
         for one, block in zip(laid, pieces, strict=True):
             if block.opens:
                 heads = _HEAD.finditer(block.text)
-                self.files += [FileStart(head[1], lines + 1 + block.text.count("\n", 0, head.start())) for head in heads]
+                self.files += [
+                    FileStart(head[1], lines + 1 + block.text.count("\n", 0, head.start())) for head in heads
+                ]
             if isinstance(one, Seat):
                 self._place(one, (tokens + one.before_line) / whole, lines)
                 if one is target:
