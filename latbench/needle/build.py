@@ -84,9 +84,9 @@ class Builder:
                     mutation=planting.mutation,
                 )
         raise UserError(
-            f"a {recipe.kind} trial of {recipe.target_tokens} tokens with its needle at {recipe.depth:.1%} cannot be made: "
-            f"what is planted takes {planted_tokens(ground) + fixed} tokens by itself; ask for more tokens, or for "
-            "another depth"
+            f"a trial of kind {recipe.kind}, {recipe.target_tokens:,} tokens, needle at {recipe.depth:.1%}, cannot be "
+            f"made: what is planted takes {planted_tokens(ground) + fixed:,} tokens by itself; ask for more tokens, or "
+            "for another depth"
         )
 
     def _block(self, recipe: Recipe) -> tuple[Planting, Ground]:

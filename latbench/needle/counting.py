@@ -27,7 +27,7 @@ def piece(text: str, *, opens: bool = False) -> Piece:
 def tokens(text: str) -> int:
     """Tokens of code by o200k_base.
 
-    Unlike `latbench/scenario/tokens.py:count` it does not cut the text up first: code has line breaks, so that no run of
-    one sort of character is long enough to take long.
+    Unlike `latbench/scenario/tokens.py:count` it does not cut the text up first: code has line breaks, so that no run
+    of one sort of character is long enough to take long.
     """
     return len(encoding().encode_ordinary(text))

@@ -1,7 +1,7 @@
 """Seeded draws that are the same on every machine and in every version of Python.
 
-Seeds are derived by name with BLAKE2b, never by `hash`. Of `random.Random` only `random()` is used: it is the one method
-whose sequence Python promises to keep.
+Seeds are derived by name with BLAKE2b, never by `hash`. Of `random.Random` only `random()` is used: it is the one
+method whose sequence Python promises to keep.
 """
 
 from collections.abc import Sequence

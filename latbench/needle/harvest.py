@@ -107,7 +107,7 @@ class Harvest:
         if budget >= max(_LEFT_TO_CLOSERS, wanted // 100):
             raise UserError(
                 f"{self.source}: too little code for a prompt of that length without repeating any: it has "
-                f"{wanted - budget:,} of {wanted:,} tokens; ask for about {wanted - budget:,} at most, or for generated code"
+                f"{wanted - budget:,} of {wanted:,} tokens of filler; ask for that much less, or for generated code"
             )
         return chosen
 

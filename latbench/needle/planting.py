@@ -33,8 +33,8 @@ class Item:
 class Planting:
     """All that is planted for one question.
 
-    `items` are in no particular order but for the first, which is placed at the depth that was asked for: the target, or
-    what stands in its place in a control. `chance` as in `AnswerKey`. `unique` are identifiers and numbers that must
+    `items` are in no particular order but for the first, which is placed at the depth that was asked for: the target,
+    or what stands in its place in a control. `chance` as in `AnswerKey`. `unique` are identifiers and numbers that must
     not occur outside of the items. Filler must not use the family `avoid`, whose behaviours the question is about.
     """
 

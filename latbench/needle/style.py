@@ -99,7 +99,7 @@ class Names:
         return "_".join(words)
 
     def filled(self, template: str, name: str, **words: str) -> str:
-        """A template in style with a name for each of its roles, the function's `name`, and what it says about itself."""
+        """A template in style with a name for each of its roles, the function's, and what that says about itself."""
         pick = self.dice.pick
         chosen = {role: pick(pool) for role, pool in _roles_of(template) if role not in words}
         if "doc" not in words:
@@ -123,8 +123,8 @@ def indented(text: str, indent: str) -> str:
 def in_style(text: str, style: Style) -> str:
     """A template without slots, written in this style. Its names stay as they are: `%(role)s`, ready to be filled in.
 
-    Templates have four spaces a level, double quotes, annotations. `%(doc)s` after the first line is what a function says
-    about itself: nothing, or whole lines.
+    Templates have four spaces a level, double quotes, annotations. `%(doc)s` after the first line is what a function
+    says about itself: nothing, or whole lines.
     """
     lines = text.replace("%", "%%").splitlines()
     if not style.annotated:

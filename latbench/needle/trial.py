@@ -4,8 +4,8 @@ A recipe is small and says everything: the same recipe and the same haystack sou
 A trial is a recipe carried out: the prompt, and what grading has to know of it. Prompts are not stored, recipes are.
 
 Depth is a share of the code block, from 0 to 1: the tokens before the first token of the answer-bearing line, divided
-by the tokens of the block. For a bug that line is the mutated one. Lengths are tokens of all messages together. Both are
-counted with o200k_base on the final prompt.
+by the tokens of the block. For a bug that line is the mutated one. Lengths are tokens of all messages together. Both
+are counted with o200k_base on the final prompt.
 """
 
 from enum import StrEnum
@@ -109,13 +109,13 @@ class AnswerKey(msgspec.Struct, frozen=True):
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a prompt is made from.
 
-    `block` names the haystack and the needle: trials of one block differ in depth and in the order of the filler, and in
-    nothing else. `needle` numbers what is planted: the same number has the same needle, decoys and question at every
+    `block` names the haystack and the needle: trials of one block differ in depth and in the order of the filler, and
+    in nothing else. `needle` numbers what is planted: the same number has the same needle, decoys and question at every
     length. `stratum` is the depth stratum's centre, `depth` the target with its jitter, both from 0 to 1; the
-    stratum is null where depth is drawn over the whole file. `tokens` is the length that was asked for in the endpoint's
-    tokens, `target_tokens` the same in o200k_base, which differ where the endpoint's usage was used to calibrate.
-    `source` is `generated`, `stdlib` or `folder`. `haystack_sha256` and `prompt_sha256` are empty until the trial has been
-    built once; from then on a rebuild is held against them.
+    stratum is null where depth is drawn over the whole file. `tokens` is the length that was asked for in the
+    endpoint's tokens, `target_tokens` the same in o200k_base, which differ where the endpoint's usage was used to
+    calibrate. `source` is `generated`, `stdlib` or `folder`. `haystack_sha256` and `prompt_sha256` are empty until the
+    trial has been built once; from then on a rebuild is held against them.
     """
 
     version: int
@@ -138,7 +138,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Round(msgspec.Struct, frozen=True):
-    """Whole blocks and their share of controls, in the order they are sent. A run stops between rounds, never in one."""
+    """Whole blocks and their share of controls, as they are sent. A run stops between rounds, never in one."""
 
     number: int
     recipes: tuple[Recipe, ...]
