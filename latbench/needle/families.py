@@ -2,8 +2,8 @@
 
 Most generated code is made of them, filler and needles alike, so that a needle looks like what surrounds it. In a text,
 `{seq}` is a name of that role (`{seq:list[int]}` where it may be annotated) and `[[span]]` a slot. A slot is one piece
-of one line, and its alternatives come in pairs: the bug of a pair is the other one. What a pair of a slot is called is its
-`mutation`; a slot without one is never mutated.
+of one line, and its alternatives come in pairs: the bug of a pair is the other one. `mutation` says what such a bug is
+called; a slot without it is never mutated.
 
 `phrase` describes an alternative in words that no generated code uses; a family without `describe` is never described.
 `takes` says what the arguments are, for calls that are executed.
