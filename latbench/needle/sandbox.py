@@ -35,9 +35,14 @@ def _compiled(function: str) -> CodeType:
     return compile(function, "<template>", "exec")
 
 
+@lru_cache(maxsize=256)
+def _compiled_call(source: str) -> CodeType:
+    return compile(source, "<example>", "eval")
+
+
 def calls_of(sources: Sequence[str]) -> list[CodeType]:
     """Calls, compiled, for `results`."""
-    return [compile(source, "<example>", "eval") for source in sources]
+    return [_compiled_call(source) for source in sources]
 
 
 def results(function: str, calls: Sequence[CodeType]) -> list[str]:

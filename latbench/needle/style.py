@@ -126,30 +126,33 @@ def in_style(text: str, style: Style) -> str:
     Templates have four spaces a level, double quotes, annotations. `%(doc)s` after the first line is what a function
     says about itself: nothing, or whole lines.
     """
+    return _written(text, style.indent, style.quote, style.annotated)
+
+
+@lru_cache(maxsize=8192)
+def _written(text: str, indent: str, quote: str, annotated: bool) -> str:
     lines = text.replace("%", "%%").splitlines()
-    if not style.annotated:
+    if not annotated:
         lines = [_RESULT.sub("):", line) for line in lines]
-    text = indented("\n".join(lines) + "\n", style.indent).replace("\n", "\n{doc}", 1)
-    if style.quote != '"':
-        text = text.replace('"', style.quote)
+    text = indented("\n".join(lines) + "\n", indent).replace("\n", "\n{doc}", 1)
 
     def name(found: re.Match[str]) -> str:
-        if not (found[2] and style.annotated):
+        if not (found[2] and annotated):
             return f"%({found[1]})s{found[3]}"
         return f"%({found[1]})s: {found[2]}{' = ' if found[3] else ''}"
 
-    return _NAME.sub(name, text)
+    return _NAME.sub(name, text.replace('"', quote))
 
 
+@lru_cache(maxsize=8192)
 def variant_text(family: Family, picks: tuple[int, ...]) -> str:
     """The family's template with one alternative in each slot."""
     chosen = {slot: family.slots[slot].codes[pick] for slot, pick in zip(family.slots, picks, strict=True)}
     return _SLOT.sub(lambda found: chosen[found[1]], family.text)
 
 
-@lru_cache(maxsize=8192)
 def pattern(family: Family, picks: tuple[int, ...], style: Style) -> str:
-    """A variant in a style, to be filled in with `%` by a mapping of roles to names, `f` and `doc`."""
+    """A variant in a style, to be filled in by `Names.filled`."""
     return in_style(variant_text(family, picks), style)
 
 
