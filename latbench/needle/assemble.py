@@ -54,6 +54,8 @@ class Ground:
     target: Seat
     rivals: list[Seat]
     """In the order in which they stand, whatever the target's place among them."""
+    needs_imports: bool = False
+    """Whether what is planted would be wrong in a file that imports nothing."""
 
 
 def lay_out(ground: Ground, length: int, depth: float, dice: Dice, names: Names) -> list[Piece | Seat]:
@@ -65,9 +67,9 @@ def lay_out(ground: Ground, length: int, depth: float, dice: Dice, names: Names)
     before = round(depth * length) - ground.target.before_line
     after = length - before - ground.target.piece.tokens
     early = _rivals_before(ground, before - stream[0].tokens, after, depth, dice)
-    if early is None:
+    if early is None and not ground.needs_imports:
         # Room for a line with a path, if for nothing else.
-        stream[0] = header(module_path(names))
+        stream[0] = header(module_path(names), bare=True)
         early = _rivals_before(ground, before - stream[0].tokens, after, depth, dice)
     if early is None:
         raise NoRoom

@@ -33,7 +33,7 @@ for _family in FAMILIES:
     for _name, _slot in _family.slots.items():
         if _slot.mutation:
             _SITES.setdefault(_slot.mutation, []).append((_family, _name))
-_EXAMPLE = re.compile(r"^ *>>> (.+)\n *(.+)$", re.MULTILINE)
+_EXAMPLE = re.compile(r"^\s*>>> (.+)\n\s*(.+)$", re.MULTILINE)
 
 Picks = tuple[int, ...]
 

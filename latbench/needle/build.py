@@ -105,7 +105,7 @@ class Builder:
             return self._blocks[key]
         planting, names, dice = self._planted(recipe)
         target, *rivals = [_seat(item, names) for item in planting.items]
-        ground = Ground(names, [], self._haystack.loose, target, dice.shuffled(rivals))
+        ground = Ground(names, [], self._haystack.loose, target, dice.shuffled(rivals), recipe.kind == Kind.BUG)
         if recipe.control not in (Control.BASE, Control.CLOSED_BOOK):
             around = frame(msgspec.structs.replace(recipe, nonce="0" * len(recipe.nonce)), planting.question)
             budget = recipe.target_tokens - planted_tokens(ground) - RESERVE

@@ -54,8 +54,8 @@ def {f}({seq:list[int]}, {lim:int}) -> int:
         "span": _slot(
             OFF_BY_ONE,
             ("", "considering all of them"),
-            ("[1:]", "disregarding the opening one"),
-            ("[:-1]", "disregarding the closing one"),
+            ("[1:]", "disregarding the foremost one"),
+            ("[:-1]", "disregarding the rearmost one"),
             ("[1:-1]", "disregarding both ends"),
         ),
         "test": _slot(
@@ -67,7 +67,7 @@ def {f}({seq:list[int]}, {lim:int}) -> int:
         ),
         "gain": _slot(
             VARIABLE,
-            ("{x}", "what such members sum up to"),
+            ("{x}", "what such members come to together"),
             ("{lim}", "the threshold as many times as there are such members"),
             ("1", "how many such members exist"),
         ),
@@ -153,7 +153,7 @@ def {f}({pairs:list[tuple[str, int]]}) -> list[int]:
     {
         "step": _slot(
             OPERATOR,
-            ("{table}.get({key}, 0) + {x}", "everything that belongs to it summed"),
+            ("{table}.get({key}, 0) + {x}", "everything that belongs to it taken together"),
             ("{table}.get({key}, 0) - {x}", "everything that belongs to it deducted"),
             ("max({table}.get({key}, 0), {x})", "the largest that belongs to it, never negative"),
             ("min({table}.get({key}, 0), {x})", "the smallest that belongs to it, never positive"),
@@ -182,7 +182,7 @@ def {f}({seq:list[int]}, {s:int}) -> int:
     {
         "start": _slot(OFF_BY_ONE, ("1", "from the second place"), ("2", "from the third place")),
         "stop": _slot(OFF_BY_ONE, ("", "as far as the end"), (" - 1", "stopping short of the end")),
-        "op": _slot(OPERATOR, ("-", "differences"), ("+", "sums"), ("*", "products")),
+        "op": _slot(OPERATOR, ("-", "differences"), ("+", "additions"), ("*", "products")),
         "end": _slot(
             "",
             ("sum({out}) + {s}", "combined and raised by a given quantum"),
@@ -220,8 +220,8 @@ def {f}({seq:list[int]}, {other:list[int]}) -> list[int]:
         "end": _slot(
             OFF_BY_ONE,
             ("{out}", "nothing dropped"),
-            ("{out}[1:]", "dropping the opening one"),
-            ("{out}[:-1]", "dropping the closing one"),
+            ("{out}[1:]", "dropping the foremost one"),
+            ("{out}[:-1]", "dropping the rearmost one"),
         ),
     },
     ("ints", "ints"),
@@ -241,7 +241,7 @@ def {f}({seq:list[int]}, {lim:int}) -> int:
         "walk": _slot(
             "",
             ("range(len({seq}))", "forwards"),
-            ("range(1, len({seq}))", "forwards without the opening one"),
+            ("range(1, len({seq}))", "forwards without the foremost one"),
             ("range(len({seq}) - 1, -1, -1)", "backwards"),
         ),
         "test": _slot(
@@ -276,9 +276,9 @@ def {f}({num:int}, {base:int}) -> int:
     {
         "roll": _slot(
             OPERATOR,
-            ("{acc} * {base} + {d}", "shifts what it has along and sums"),
+            ("{acc} * {base} + {d}", "shifts what it has along and adds"),
             ("{acc} * {base} - {d}", "shifts what it has along and deducts"),
-            ("{acc} + {d} * {d}", "sums squares"),
+            ("{acc} + {d} * {d}", "adds squares"),
             ("{acc} - {d} * {d}", "deducts squares"),
         ),
         "end": _slot(

@@ -98,7 +98,7 @@ class Generated:
         earlier: list[str] = []
         smallest = 60
         while budget > smallest:
-            head = header(module_path(names), names.dice)
+            head = header(module_path(names))
             budget -= head.tokens
             units: list[Piece] = []
             for _ in range(names.dice.between(5, 9)):
@@ -130,14 +130,12 @@ def module_path(names: Names) -> str:
             return path
 
 
-def header(path: str, dice: Dice | None = None) -> Piece:
-    """The line that opens a file; with dice, imports as well."""
-    imports = ""
-    if dice is not None:
-        modules = sorted(dice.sample(("asyncio", "logging", "math", "operator", "re", "string"), dice.between(1, 2)))
-        imports = "".join(f"import {module}\n" for module in modules)
-        imports += "from contextlib import closing, nullcontext\nfrom io import StringIO\n"
-    return piece(f"{PATH_MARK}{path}\n{imports}\n\n", opens=True)
+def header(path: str, *, bare: bool = False) -> Piece:
+    """What opens a file: the line with its path and, unless it is `bare`, imports of all that generated code uses."""
+    return piece(f"{PATH_MARK}{path}\n{'' if bare else _IMPORTS}\n\n", opens=True)
+
+
+_IMPORTS = "import asyncio\nfrom contextlib import closing, nullcontext\nfrom io import StringIO\n"
 
 
 _CLASS = """\
