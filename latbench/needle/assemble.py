@@ -4,8 +4,9 @@ Assembly, not insertion: the block is whole pieces, planned in tokens from both 
 each side is closed with small constants made to measure. So nothing is cut, everything parses because every piece does,
 and depth and length are right before anything is counted.
 
-Rivals are spread evenly over the block with some jitter, in an order that belongs to the block; the target takes its
-place among them according to its depth. Closers stand anywhere, so that they say nothing either.
+Of k things that look alike each has a k-th of the block to itself and stands anywhere in it, the target in the part
+that its depth is in. So its place says nothing: not that it is first, and not that it is near another. Closers stand
+anywhere.
 """
 
 from dataclasses import dataclass
@@ -66,28 +67,33 @@ def lay_out(ground: Ground, length: int, depth: float, dice: Dice, names: Names)
     stream = deal(ground.files, ground.loose, dice) or [header(module_path(names))]
     before = round(depth * length) - ground.target.before_line
     after = length - before - ground.target.piece.tokens
-    early = _rivals_before(ground, before - stream[0].tokens, after, depth, dice)
+    early = _rivals_before(ground, before - stream[0].tokens, after, depth)
     if early is None and not ground.needs_imports:
         # Room for a line with a path, if for nothing else.
         stream[0] = header(module_path(names), bare=True)
-        early = _rivals_before(ground, before - stream[0].tokens, after, depth, dice)
+        early = _rivals_before(ground, before - stream[0].tokens, after, depth)
     if early is None:
         raise NoRoom
     first, second = ground.rivals[:early], ground.rivals[early:]
     filler, left = _take(stream, before - _total(first))
-    head = _region(filler, first, before, dice, names)
+    part = length / (len(ground.rivals) + 1)
+    wanted = [round((number + dice.random()) * part) for number in range(early)]
+    head = _region(filler, list(zip(wanted, first, strict=True)), before, dice, names)
     filler, _ = _take(left, after - _total(second))
-    return [*head, ground.target, *_region(filler, second, after, dice, names)]
+    start = before + ground.target.piece.tokens
+    wanted = [round((early + 1 + number + dice.random()) * part) - start for number in range(len(second))]
+    tail = _region(filler, list(zip(wanted, second, strict=True)), after, dice, names)
+    return [*head, ground.target, *tail]
 
 
 def _total(seats: list[Seat]) -> int:
     return sum(seat.piece.tokens for seat in seats)
 
 
-def _rivals_before(ground: Ground, before: int, after: int, depth: float, dice: Dice) -> int | None:
+def _rivals_before(ground: Ground, before: int, after: int, depth: float) -> int | None:
     """How many rivals stand before the target: their share, or the nearest number for which there is room."""
     sizes = [seat.piece.tokens for seat in ground.rivals]
-    wanted = min(len(sizes), int(depth * len(sizes) + dice.random()))
+    wanted = int(depth * (len(sizes) + 1))
     for early in sorted(range(len(sizes) + 1), key=lambda number: (abs(number - wanted), number)):
         if _closable(before - sum(sizes[:early])) and _closable(after - sum(sizes[early:])):
             return early
@@ -127,20 +133,27 @@ def _take(stream: list[Piece], budget: int) -> tuple[list[Piece], list[Piece]]:
     return taken, skipped
 
 
-def _region(filler: list[Piece], rivals: list[Seat], budget: int, dice: Dice, names: Names) -> list[Piece | Seat]:
-    """Filler and rivals, and closers for what they lack, in the order in which they stand."""
-    spread = sum(one.tokens for one in filler)
-    gap = budget - spread - _total(rivals)
-    placed: list[tuple[float, Piece | Seat]] = []
-    at = 0
-    for one in filler:
+def _region(
+    filler: list[Piece], rivals: list[tuple[int, Seat]], budget: int, dice: Dice, names: Names
+) -> list[Piece | Seat]:
+    """Filler, closers for what it lacks, and rivals, each where its line is nearest to where it is wanted."""
+    gap = budget - sum(one.tokens for one in filler) - _total([seat for _, seat in rivals])
+    pieces = list(filler)
+    opens = bool(pieces) and pieces[0].opens
+    for one in _closers(gap, dice, names):
         # The head of the first file is first, whatever else comes.
-        placed.append((at + one.tokens / 2 if at or not one.opens else -1.0, one))
+        pieces.insert(opens + dice.below(len(pieces) + 1 - opens), one)
+    laid: list[Piece | Seat] = []
+    at = 0
+    waiting = list(rivals)
+    for number, one in enumerate(pieces):
+        while waiting and (number or not opens) and waiting[0][0] - waiting[0][1].before_line < at + one.tokens / 2:
+            seat = waiting.pop(0)[1]
+            laid.append(seat)
+            at += seat.piece.tokens
+        laid.append(one)
         at += one.tokens
-    spread = max(spread, 1)
-    placed += [((number + dice.random()) / len(rivals) * spread, seat) for number, seat in enumerate(rivals)]
-    placed += [(dice.random() * spread, one) for one in _closers(gap, dice, names)]
-    return [one for _, one in sorted(placed, key=lambda pair: pair[0])]
+    return [*laid, *(seat for _, seat in waiting)]
 
 
 def _closers(gap: int, dice: Dice, names: Names) -> list[Piece]:

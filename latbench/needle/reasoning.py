@@ -164,8 +164,8 @@ def _swapped_callers(
     indent = names.style.indent
     doc = f'{indent}"""Takes the {first} of a thing, then its {second}."""\n'
     declaration = _declared(names, dice, callee, doc)
-    # As many work out the first argument first as the second, whoever of them is the broken one.
-    early = dice.shuffled([number % 2 == 0 for number in range(len(callers))])
+    # A coin for each, so that neither the order of the lines nor that of the arguments says who is the broken one.
+    early = [dice.chance(0.5) for _ in callers]
     texts = []
     for number, name in enumerate(callers):
         one, other, arguments = (first, second, "{p}, {q}") if early[number] else (second, first, "{q}, {p}")
@@ -191,7 +191,7 @@ def _unit_callers(
     doc = f'{names.style.indent}"""Takes a time in thousandths of a second, then a step."""\n'
     declaration = _declared(names, dice, callee, doc)
     texts = []
-    units = dice.shuffled([_UNITS[number % len(_UNITS)] for number in range(len(callers))])
+    units = [dice.pick(_UNITS) for _ in callers]
     for number, name in enumerate(callers):
         field, converted = units[number]
         if present and number == 0:

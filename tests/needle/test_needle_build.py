@@ -234,6 +234,7 @@ def test_prompts_are_the_same_on_every_machine(name: str) -> None:
     assert built(golden_recipes()[name]).recipe.prompt_sha256 == json.loads(GOLDENS.read_text())[name]
 
 
+@pytest.mark.long
 def test_no_hash_seed_and_no_locale_changes_a_prompt(tmp_path: Path) -> None:
     for environment in ({"PYTHONHASHSEED": "1", "LC_ALL": "C"}, {"PYTHONHASHSEED": "2", "LC_ALL": "tr_TR.UTF-8"}):
         printed = subprocess.run(
