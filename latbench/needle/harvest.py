@@ -91,6 +91,7 @@ class Harvest:
         del avoid  # real code has none of our families
         chosen: list[File] = []
         wanted = budget
+        seen: set[str] = set()  # the same helper may stand in several files
         for source in names.dice.shuffled(self._files):
             if budget < _LEFT_TO_CLOSERS:
                 return chosen
@@ -98,7 +99,8 @@ class Harvest:
             kept: list[Piece] = []
             room = budget - file.header.tokens
             for unit in file.units:
-                if unit.tokens <= room and usable(unit.text):
+                if unit.tokens <= room and unit.text not in seen and usable(unit.text):
+                    seen.add(unit.text)
                     kept.append(unit)
                     room -= unit.tokens
             if kept:
