@@ -1,0 +1,1 @@
+"""Needle in long code: makes trials from seeds, and grades their answers. Pure: no clocks, no sockets, no store."""
