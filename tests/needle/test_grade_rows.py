@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 from graded import BUG_LINE, CODE, CONTROL, DECOY, TARGET, constant, graded, key, named, several, signature
-# from latbench.analysis.needle.timing import served_from_cache
 
+from latbench.analysis.needle.timing import served_from_cache
 from latbench.model.needle import NO_TTFT, UNANSWERED, WRONG, Flag, Named, TrialOutcome
 from latbench.model.sample import Attempt, Outcome
 

@@ -74,12 +74,7 @@ def depth_bins(trials: Trials) -> tuple[np.ndarray, np.ndarray]:
     """The depths that trials are shown at, and which of them each one belongs to, by its actual depth."""
     strata = np.unique(trials.stratum[~np.isnan(trials.stratum)])
     depths = strata if len(strata) else (np.arange(BINS) + 0.5) / BINS
-    inner = depth_edges(depths)[1:-1]
-    # Actual depth is within a point of its target: a stratum's own trial does not leave it for that.
-    by_depth = np.searchsorted(inner, trials.depth, side="right")
-    near = np.searchsorted(inner, trials.depth + np.where(trials.depth < trials.stratum, 0.01, -0.01), side="right")
-    own = np.searchsorted(depths, trials.stratum)
-    return depths, np.where(near == own, own, by_depth) if len(strata) else by_depth
+    return depths, np.searchsorted(depth_edges(depths)[1:-1], trials.depth, side="right")
 
 
 # --- blocks ---------------------------------------------------------------------------------------------------------
@@ -284,7 +279,8 @@ def _chi_square_p(right: np.ndarray, part: np.ndarray, seed: int) -> float | Non
 def valley(depths: np.ndarray) -> np.ndarray:
     """A dip as it is spoken of: straight from nothing at the outer depths to its full size half-way between them."""
     along = (depths - depths[0]) / (depths[-1] - depths[0])
-    return 1 - np.abs(2 * along - 1)
+    found: np.ndarray = 1 - np.abs(2 * along - 1)
+    return found
 
 
 def dip_of(depths: np.ndarray, accuracy: np.ndarray) -> float | None:

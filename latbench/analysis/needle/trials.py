@@ -70,7 +70,8 @@ class Trials:
 
     @property
     def correct(self) -> np.ndarray:
-        return self.outcome == TrialOutcome.CORRECT
+        found: np.ndarray = self.outcome == str(TrialOutcome.CORRECT)
+        return found
 
     @property
     def answered(self) -> np.ndarray:
@@ -79,7 +80,8 @@ class Trials:
 
     @property
     def sent(self) -> np.ndarray:
-        return self.outcome != TrialOutcome.WITHDRAWN
+        found: np.ndarray = self.outcome != str(TrialOutcome.WITHDRAWN)
+        return found
 
     def controls(self, control: str) -> "Trials":
         """The trials that are a control of one thing, or of none (`ORDINARY`)."""
