@@ -266,7 +266,7 @@ def _line_right(answers: Sequence[Answered], key: AnswerKey) -> bool | None:
         return None
     lines = [one.line for one in answers if one.line is not None]
     target = key.targets[0]
-    return bool(lines) and all(same_line(line, target, numbers=key.prints_line_numbers) for line in lines)
+    return bool(lines) and all(same_line(line, target) for line in lines)
 
 
 def _shown(value: Value) -> str:

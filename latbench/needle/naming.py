@@ -16,6 +16,7 @@ from latbench.needle.trial import AnswerKey, Form, Planted
 
 _MAX_PLACES = 1_000
 _DEFINES = re.compile(r"\s*(?:async\s+)?(?:def|class)\s+\Z")
+_MOST_BEFORE = 200  # characters of a line that are looked at for a definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,19 @@ def _of_code(word: str, key: AnswerKey, code: str) -> Found:
         return Found(Named.OTHER if word in key.asked else Named.UNKNOWN)
     defined = [at for at in places if _is_definition(code, at, name)]
     depth = defined[0] / len(code) if len(defined) == 1 else None
-    apart = bool(qualifier) or word in key.asked or name in _enclosing(key)
+    # A class or module around the target is no function at all, and a qualifier that is not true leads elsewhere.
+    apart = (
+        bool(qualifier)
+        or word in key.asked
+        or name in _enclosing(key)
+        or any("class" in _before(code, at) for at in defined)
+    )
     near = key.form is Form.IDENTIFIER and not apart and _near(key, _paths(key, code, defined or places))
     return Found(Named.OTHER, depth, near)
 
 
 def _enclosing(key: AnswerKey) -> set[str]:
-    """The classes and modules that a target stands in: naming one of them is naming no function at all."""
+    """The classes and modules that a target is known to stand in."""
     return {part for target in key.targets for qualifier in target.qualifiers for part in qualifier.split(".")}
 
 
@@ -112,8 +119,13 @@ def _is_word(char: str) -> bool:
     return char.isalnum() or char == "_"
 
 
+def _before(code: str, at: int) -> str:
+    """What stands before a place on its line."""
+    return code[max(0, at - _MOST_BEFORE) : at].rpartition("\n")[2]
+
+
 def _is_definition(code: str, at: int, name: str) -> bool:
-    before = code[max(0, at - 200) : at].rpartition("\n")[2]
+    before = _before(code, at)
     after = code[at + len(name) : at + len(name) + 40].lstrip(" ")
     assigned = not before.strip() and after[:1] in ("=", ":") and after[:2] != "=="
     return assigned or _DEFINES.match(before) is not None

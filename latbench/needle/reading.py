@@ -234,10 +234,8 @@ def _from_json(decoded: object, form: Form) -> Answered | Fault:
     line = None
     if isinstance(decoded, dict):
         said = decoded.get("line")
-        if isinstance(said, _Number):
-            line = said.written
-        elif isinstance(said, str) and len(said) <= MAX_LINE_CHARS:
-            line = said
+        if said is not None:
+            line = said if isinstance(said, str) and len(said) <= MAX_LINE_CHARS else ""
         if _FIELDS[form] not in decoded:
             return Fault.FORMAT
         decoded = decoded[_FIELDS[form]]

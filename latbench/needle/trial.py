@@ -4,8 +4,8 @@ A recipe is small and says everything: the same recipe and the same haystack sou
 A trial is a recipe carried out: the prompt, and what grading has to know of it. Prompts are not stored, recipes are.
 
 Depth is a share of the code block, from 0 to 1: the tokens before the first token of the answer-bearing line, divided
-by the tokens of the block. For a bug that line is the mutated one. Lengths are tokens of all messages together. Both are
-counted with o200k_base on the final prompt.
+by the tokens of the block. For a bug that line is the mutated one. Lengths are tokens of all messages together. Both
+are counted with o200k_base on the final prompt.
 """
 
 from enum import StrEnum
@@ -87,8 +87,8 @@ class AnswerKey(msgspec.Struct, frozen=True):
     `targets` has one entry, several for `MULTI`, and none where the right answer is `ABSENT`. `decoys` are what looks
     like it and is not. `asked` are the identifiers that the question itself names: repeating them is no answer.
     `files`, in order, say which file a line belongs to. `chance` is the share that a reader gets right who knows the
-    rivals and nothing else: 1 / rivals, and 0 where the answer is not one of a few. `prints_line_numbers` says whether
-    a number is an answer to "which line".
+    rivals and nothing else: 1 / rivals, and 0 where the answer is not one of a few. `parts` are neither target nor
+    decoy, and necessary: the hops of a chain, the function whose contract it is.
     """
 
     form: Form
@@ -98,7 +98,7 @@ class AnswerKey(msgspec.Struct, frozen=True):
     files: tuple[FileStart, ...]
     chance: float
     asks_line: bool = False
-    prints_line_numbers: bool = False
+    parts: tuple[Planted, ...] = ()
 
     @property
     def present(self) -> bool:
@@ -109,12 +109,13 @@ class AnswerKey(msgspec.Struct, frozen=True):
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a prompt is made from.
 
-    `block` names the haystack and the needle: trials of one block differ in depth and in the order of the filler, and in
-    nothing else. `stratum` is the depth stratum's centre, `depth` the target with its jitter, both from 0 to 1; the
-    stratum is null where depth is drawn over the whole file. `tokens` is the length that was asked for in the endpoint's
-    tokens, `target_tokens` the same in o200k_base, which differ where the endpoint's usage was used to calibrate.
-    `source` is `generated`, `stdlib` or `folder`. `haystack_sha256` and `prompt_sha256` are empty until the trial has been
-    built once; from then on a rebuild is held against them.
+    `block` names the haystack and the needle: trials of one block differ in depth and in the order of the filler, and
+    in nothing else. `needle` numbers what is planted: the same number has the same needle, decoys and question at every
+    length. `stratum` is the depth stratum's centre, `depth` the target with its jitter, both from 0 to 1; the
+    stratum is null where depth is drawn over the whole file. `tokens` is the length that was asked for in the
+    endpoint's tokens, `target_tokens` the same in o200k_base, which differ where the endpoint's usage was used to
+    calibrate. `source` is `generated`, `stdlib` or `folder`. `haystack_sha256` and `prompt_sha256` are empty until the
+    trial has been built once; from then on a rebuild is held against them.
     """
 
     version: int
@@ -123,6 +124,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     control: Control
     source: str
     block: str
+    needle: int
     trial: str
     stratum: float | None
     depth: float
@@ -130,14 +132,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     target_tokens: int
     nonce: str
     question: str = "after"  # after | before | both
-    line_numbers: bool = False
     strip_comments: bool = False
     haystack_sha256: str = ""
     prompt_sha256: str = ""
 
 
 class Round(msgspec.Struct, frozen=True):
-    """Whole blocks and their share of controls, in the order they are sent. A run stops between rounds, never in one."""
+    """Whole blocks and their share of controls, as they are sent. A run stops between rounds, never in one."""
 
     number: int
     recipes: tuple[Recipe, ...]

@@ -26,8 +26,8 @@ def planned(
                 depth = float(np.clip(stratum + rng.uniform(-jitter, jitter), 0, 1))
                 yield TrialRow(
                     kind, ORDINARY, length, f"{kind}-{length}-{block}", stratum, depth, TrialOutcome.CORRECT, True,
-                    ttft_ms=float(np.exp(level + rng.normal(0, 0.05))), input_tokens=length, expected_input_tokens=length,
-                    chance=CHANCE.get(kind, 0.0),
+                    ttft_ms=float(np.exp(level + rng.normal(0, 0.05))), input_tokens=length,
+                    expected_input_tokens=length, chance=CHANCE.get(kind, 0.0),
                 )  # fmt: skip
 
 

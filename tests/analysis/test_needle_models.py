@@ -21,7 +21,7 @@ from needle_models import (
 
 from latbench.analysis.needle.findings import DIP, INCOMPLETE, PRIMACY, RECENCY, TRUNCATED, Findings, findings
 from latbench.analysis.needle.trials import TrialRow, Trials, columns
-from latbench.analysis.needle.truncation import HEAD, TAIL
+from latbench.analysis.needle.truncation import HEAD, TAIL, UNKNOWN
 from latbench.model.needle import TrialOutcome
 
 
@@ -113,6 +113,18 @@ def test_a_cut_tail_is_told_from_a_cut_head():
     assert findings(both(simulated(perfect), columns(canaries(10, 0, 10))), seed=7).truncation[0].cut == TAIL
     assert findings(both(simulated(perfect), columns(canaries(3, 0, 10))), seed=7).truncation[0].cut is None
     assert findings(both(simulated(perfect), columns(canaries(10, 10, 10)[:10])), seed=7).truncation[0].cut is None
+
+
+def test_a_cut_that_left_one_half_untried_has_no_known_end():
+    rows = [cutting(0.5)(np.random.default_rng(1), row) for row in planned(np.random.default_rng(1), 5)]
+    found = findings(columns(row for row in rows if row.depth > 0.6), seed=7)
+    assert found.truncation[0].cut == UNKNOWN
+
+
+def test_a_block_with_one_timed_trial_says_nothing_of_depth():
+    rows = list(planned(np.random.default_rng(1), 2, kinds=("bug",)))
+    rows = [row._replace(ttft_ms=None) if 0 < at < 5 else row for at, row in enumerate(rows)]
+    assert findings(columns(rows), seed=7).timing.n == 5
 
 
 def test_one_short_count_is_no_verdict():

@@ -97,8 +97,8 @@ class Case:
     def trial(self) -> Trial:
         control = Control.NONE if self.key.present else Control.ABSENT
         recipe = Recipe(
-            version=1, seed=1, kind=Kind.BUG, control=control, source="generated", block="b", trial="t", stratum=0.1,
-            depth=0.1, tokens=1_000, target_tokens=1_000, nonce="# build 00",
+            version=1, seed=1, kind=Kind.BUG, control=control, source="generated", block="b", needle=0, trial="t",
+            stratum=0.1, depth=0.1, tokens=1_000, target_tokens=1_000, nonce="# build 00",
         )  # fmt: skip
         messages = (Message("user", f"{self.code}\n{QUESTION}"),)
         return Trial(

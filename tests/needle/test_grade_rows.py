@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from graded import BUG_LINE, CODE, CONTROL, DECOY, TARGET, constant, graded, key, named, several, signature
+from graded import BUG_LINE, CODE, CONTROL, DECOY, TARGET, constant, graded, key, named, planted, several, signature
 
 from latbench.analysis.needle.timing import served_from_cache
 from latbench.model.needle import NO_TTFT, UNANSWERED, WRONG, Flag, Named, TrialOutcome
@@ -226,6 +226,23 @@ def test_row_28_always_absent():
     # What the report prints of it: tests/analysis/test_needle_controls.py.
     assert not any(graded("ANSWER: ABSENT", key).right for key in (key(), constant(71432), signature(), several("a")))
     assert graded("ANSWER: ABSENT", CONTROL).right
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_row_29_always_the_first_or_the_last_unit(place: int):
+    """Specimens stand among filler at all depths, the target is each of them in turn: a place is no clue."""
+    units = [f"unit_{at}" for at in range(60)]
+    specimens = units[2::5]
+    code = "\n".join(f"def {name}(x):\n    return x\n" for name in units)
+    for guessed in (units[place], specimens[place]):
+        right = []
+        for target in specimens:
+            depth = units.index(target) / 60
+            rivals = tuple(planted(name, "a.py", f"def {name}(x):", 0.5) for name in specimens if name != target)
+            to = key(targets=(planted(target, "a.py", f"def {target}(x):", depth),), decoys=rivals, files=())
+            right.append(graded(named(guessed), to, code=code).right)
+        assert sum(right) == (guessed in specimens)  # 1 of 12: chance
+    assert units[place] not in specimens  # and what stands at the very ends is never it, at no depth
 
 
 def test_row_30_absent_in_free_text():
