@@ -189,7 +189,7 @@ def _grade_answers(answers: Sequence[Answered], key: AnswerKey, code: str) -> Gr
         return Grade(outcome=outcome, right=not key.present, named=Named.ABSENT, answer=shown)
     if isinstance(value, tuple) and key.form is not Form.NAMES:
         return _grade_names(value, key, code)
-    if isinstance(value, tuple) and len(value) > SET_FACTOR * max(1, *(_size(target) for target in key.targets)):
+    if isinstance(value, tuple) and len(value) > SET_FACTOR * max((1, *map(_size, key.targets))):
         return Grade(outcome=TrialOutcome.OVERLONG, answer=shown)
     found = whose(value, key, code)
     right = found.named is Named.TARGET

@@ -21,6 +21,9 @@ KEYS = {
     "integer": constant(71432),
     "list": signature(),
     "set": several("load_page", "flush", "start"),
+    "no integer": msgspec.structs.replace(constant(71432), targets=()),
+    "no list": msgspec.structs.replace(signature(), targets=()),
+    "no set": several(),
 }
 
 
@@ -203,6 +206,12 @@ def test_a_set(names: list[str], outcome: TrialOutcome, precision: float, recall
     grade = graded("ANSWER: " + msgspec.json.encode({"names": names}).decode(), asked)
     assert (grade.outcome, grade.precision, grade.recall) == (outcome, pytest.approx(precision), pytest.approx(recall))
     assert 0 <= (grade.f1 or 0) <= 1
+
+
+def test_a_list_where_there_is_nothing():
+    assert graded("ANSWER: payload, timeout", KEYS["no list"]).outcome == TrialOutcome.FALSE_PRESENT
+    assert graded("ANSWER: ABSENT", KEYS["no list"]).outcome == TrialOutcome.CORRECT
+    assert graded("ANSWER: 5", KEYS["no integer"]).outcome == TrialOutcome.FALSE_PRESENT
 
 
 def test_a_set_of_far_too_many():
