@@ -104,6 +104,13 @@ def test_a_cut_head_that_nobody_counts_is_found_by_the_canaries():
     assert shapes(without) == {RECENCY}  # a step is no dip, whatever the quadratic contrast says
 
 
+def test_a_cliff_is_no_dip_though_the_contrast_is_large():
+    for one in findings(simulated(cutting(0.4, counts=False)), seed=7).lengths:
+        assert one.depth.p_dip is not None
+        assert one.depth.p_dip < 0.05
+        assert one.depth.shapes == (RECENCY,)
+
+
 def test_a_cut_tail_is_told_from_a_cut_head():
     def keeps_head(_rng: np.random.Generator, row: TrialRow) -> TrialRow:
         outcome = TrialOutcome.TRUNCATED_PROMPT
