@@ -44,7 +44,7 @@ class TrialRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """Rows as columns; what is None in a row is NaN here."""
+    """Rows as columns, in the order in which they were due; what is None in a row is NaN here."""
 
     kind: np.ndarray
     control: np.ndarray
