@@ -22,6 +22,7 @@ MAX_LINE_CHARS = 2_000
 MAX_VALUE_CHARS = 16_384
 """A value that does not end within so many characters is overlong."""
 MAX_MARKERS = 64
+MAX_OBJECTS = 8  # on the line of a marker
 MAX_NAMES = 1_000
 
 _MARKER = "ANSWER"
@@ -164,15 +165,14 @@ def _below(window: str, place: int) -> int:
 
 def _objects(window: str, place: int, form: Form) -> list[Answered | Fault]:
     """The value at `place` and further objects on the line it ends on; more than a few are too many."""
-    first, end = _structured(window, place, form)
-    found = [first]
-    while len(found) < 8 and isinstance(found[-1], Answered):
+    found: list[Answered | Fault] = []
+    while place >= 0 and (not found or isinstance(found[-1], Answered)):
+        if len(found) == MAX_OBJECTS:
+            return [Fault.OVERLONG]
+        value, end = _structured(window, place, form)
+        found.append(value)
         stop = window.find("\n", end)
         place = window.find("{", end, len(window) if stop < 0 else stop)
-        if place < 0:
-            break
-        further, end = _structured(window, place, form)
-        found.append(further)
     return found
 
 

@@ -154,6 +154,19 @@ def test_a_number_for_a_name_is_wrong(reply: str):
     assert graded(reply).outcome in ANSWERED
 
 
+def test_more_objects_or_markers_than_anybody_reads():
+    assert graded("ANSWER: " + '{"name": "load_row"} ' * 8).outcome == TrialOutcome.CORRECT
+    assert graded("ANSWER: " + '{"name": "load_row"} ' * 9).outcome == TrialOutcome.OVERLONG
+    assert graded(f"{named(TARGET)}\n" * 64).outcome == TrialOutcome.CORRECT
+    assert graded(f"{named(TARGET)}\n" * 65).outcome == TrialOutcome.OVERLONG
+
+
+def test_an_object_without_a_marker_stands_alone_or_is_none():
+    assert graded('{"name": "load_row"}').outcome == TrialOutcome.CORRECT
+    assert graded('{"name": "load_row"} and more').outcome == TrialOutcome.FORMAT_ERROR
+    assert graded('{"label": "load_row"}').outcome == TrialOutcome.FORMAT_ERROR
+
+
 def test_too_long_an_identifier():
     assert graded(named("x" * 129)).outcome == TrialOutcome.OVERLONG
     assert graded(f"ANSWER: {'x' * 129}").outcome == TrialOutcome.OVERLONG
