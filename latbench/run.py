@@ -25,7 +25,7 @@ from latbench.cluster.locust_master import ClusterFailed, Coordinator, NotConnec
 from latbench.cluster.locust_run import LocustRun
 from latbench.metrics.recorder import LiveView, Recorder
 from latbench.model.errors import ExitCode, UserError
-from latbench.model.frames import Job
+from latbench.model.frames import Effort, Job
 from latbench.model.lifeline import process_started
 from latbench.model.load import Step, Trace
 from latbench.model.request import Endpoint, Prompt
@@ -131,6 +131,10 @@ class Session:
             for sample in samples:
                 if sample.outcome != Outcome.LOST:  # it has only begun
                     self.recorder.add(sample)
+
+    def effort(self, worker: str, number: int, step: int, effort: Effort) -> None:
+        """Commit what an engine had to do, and how late it was."""
+        self.store.add_effort(self.record.id, worker, number, step, effort)
 
     def salvage(self, worker: str) -> bool:
         """Commit what the engine of a lost worker has written down on this machine; false if it is still writing."""
@@ -267,7 +271,6 @@ class Session:
             raise UserError(self.record.notes[-1]["advice"])
         # Not after a failure of ours or of the disk: that run has not been brought to an end, and can be recovered.
         self.record.duration_s = coordinator.now_ns() / 1e9
-        self.record.engine["cpu"] = coordinator.engine_cpu
         self._sum_planned()
         complete = whole and not self.interrupted and not self.record.stops
         self.record.state = "complete" if complete else "partial"

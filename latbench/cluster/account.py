@@ -12,7 +12,7 @@ import numpy as np
 
 from latbench.cluster.crew import Member
 from latbench.cluster.deal import Orphaned, lost_with
-from latbench.model.frames import Job
+from latbench.model.frames import Effort, Job
 from latbench.model.load import Step, Trace
 from latbench.model.run import StepRecord
 from latbench.model.sample import Outcome, Sample
@@ -36,6 +36,10 @@ class Sink(Protocol):
 
     def samples(self, samples: list[Sample]) -> None:
         """Commit samples; the same one may come twice, and one that has only begun comes as `lost`."""
+        ...
+
+    def effort(self, worker: str, number: int, step: int, effort: Effort) -> None:
+        """Commit what a worker's engine had to do since its batch before `number`; the same one may come twice."""
         ...
 
     def salvage(self, worker: str) -> bool:

@@ -53,7 +53,6 @@ class Member:
     failures: dict[str, str] = field(default_factory=dict)
     in_flight: int = 0
     planned: dict[int, dict[str, int]] = field(default_factory=dict)
-    cpu: list[float] = field(default_factory=list)
     heard_s: float = 0.0
     lease_until_ns: int = 0
     version: int = 0
@@ -117,7 +116,7 @@ class Crew:
         self.fault = None
         for member in self.members.values():
             member.inbox.restart()
-            member.prepared, member.planned, member.failures, member.cpu = -1, {}, {}, []
+            member.prepared, member.planned, member.failures = -1, {}, {}
             member.enlisted = member.paused = member.unspooled = False
             member.accepted = ("", "")
         self.origin_ns = time.monotonic_ns()

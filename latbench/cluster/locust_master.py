@@ -102,12 +102,6 @@ class Coordinator:
         return sum(member.in_flight for member in self._crew.members.values())
 
     @property
-    def engine_cpu(self) -> float | None:
-        """Mean share of a core of the busiest engine while it was loaded."""
-        means = [sum(member.cpu) / len(member.cpu) for member in self._crew.members.values() if member.cpu]
-        return max(means, default=None)
-
-    @property
     def clocks(self) -> dict[str, tuple[str, WorkerClock]]:
         """The host and the clock of each worker of the run."""
         enlisted = (member for member in self._crew.members.values() if member.enlisted and member.hello is not None)

@@ -22,6 +22,7 @@ from latbench import __version__
 from latbench.engine.clock import Clock, raw_ns
 from latbench.engine.credentials import hide, secrets_of, targets
 from latbench.engine.dispatch import Dispatcher
+from latbench.engine.lag import Turn
 from latbench.engine.transport import PlainTransport, StampedTransport, Target, Transport, self_test
 from latbench.model.errors import UserError
 from latbench.model.frames import (
@@ -137,11 +138,12 @@ class Engine(asyncio.Protocol):
     def _start(self, job: Job) -> None:
         for transport in chain.from_iterable(self._transports):  # of a run before this one
             self._spawn(transport.close())
-        make: Callable[[Target], Transport] = PlainTransport if self._why_reduced else StampedTransport
+        make: Callable[[Target, Turn], Transport] = PlainTransport if self._why_reduced else StampedTransport
+        turn = Turn(asyncio.get_running_loop())
         try:
             connect_s = job.timeouts.connect_ns / 1e9
             all_targets = [targets(endpoint, connect_s, self._environ) for endpoint in job.endpoints]
-            self._transports = [[make(one) for one in of_endpoint] for of_endpoint in all_targets]
+            self._transports = [[make(one, turn) for one in of_endpoint] for of_endpoint in all_targets]
         except UserError as fault:
             self._report(Lost(str(fault)))
             return

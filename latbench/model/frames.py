@@ -196,13 +196,29 @@ class Users(msgspec.Struct, tag="users"):
     count: int
 
 
+class Effort(msgspec.Struct, array_like=True, frozen=True):
+    """What an engine had to do, and how late it was, between two batches: [from_ns, to_ns) of the run.
+
+    `cpu_ns` is the time that its process computed, `occupied_ns` the requests under way added up over time. `probe` and
+    `chunk` are its lags (`engine/lag.py`), counted as `metrics/histogram.py` does.
+    """
+
+    from_ns: int
+    to_ns: int
+    cpu_ns: int
+    occupied_ns: int
+    probe: bytes = b""
+    chunk: bytes = b""
+
+
 class Batch(msgspec.Struct, tag="batch"):
     """Samples that ended since the last batch, those that have begun and not ended (as `lost`), and gauges.
 
     Batches are numbered from 1 and sent again until they are acknowledged. `final` marks the last batch of `step`; the
     step is over when the numbers up to it have no gap. `idle`: nothing is in flight, and by the orders up to `version`
     nothing more will begin. `planned` maps `endpoint/phase` to what was due so far; `stopped` maps an endpoint to the
-    guard's reason; `paused` says that a turn had to wait for a lease; `spool` why the spool could not be written.
+    guard's reason; `paused` says that a turn had to wait for a lease; `effort` is of the time since the last batch, None
+    where the engine died before it could say so; `spool` says why the spool could not be written.
     """
 
     step: int
@@ -216,7 +232,7 @@ class Batch(msgspec.Struct, tag="batch"):
     paused: bool = False
     idle: bool = False
     version: int = 0
-    cpu: float | None = None
+    effort: Effort | None = None
     spool: str = ""
 
 
