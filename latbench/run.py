@@ -10,7 +10,7 @@ import secrets
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +20,13 @@ import msgspec
 import numpy as np
 
 from latbench import __version__
+from latbench.analysis import nulltest
 from latbench.cluster.children import EngineProcess
 from latbench.cluster.locust_master import ClusterFailed, Coordinator, NotConnected
 from latbench.cluster.locust_run import LocustRun
 from latbench.metrics.recorder import LiveView, Recorder
 from latbench.model.errors import ExitCode, UserError
-from latbench.model.frames import Effort, Job
+from latbench.model.frames import Effort, Job, NullTested
 from latbench.model.lifeline import process_started
 from latbench.model.load import Step, Trace
 from latbench.model.request import Endpoint, Prompt
@@ -33,6 +34,7 @@ from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import being_written, read_spool, remove_segments, spool_root, spools_of
 from latbench.plan.budget import Limits
+from latbench.report import client_line
 from latbench.results import summary_of, write_reports
 from latbench.scenario.grading import Reader
 from latbench.scenario.loader import Loaded
@@ -58,6 +60,7 @@ class Plan:
     join: int = 0
     secret: bytes | None = None
     abort_on_loss: bool = False
+    null_test: bool = False
 
     def steps(self) -> list[Step]:
         """The steps of the load."""
@@ -118,6 +121,14 @@ class Session:
         record.directory = str(self.directory.path.absolute())
         self.directory.write_atomic(SCENARIO, msgspec.yaml.encode(record.scenario).decode())
         self.store.begin_run(record, self.plan.prompts.prompts)
+
+    def null_tested(self, found: Mapping[str, NullTested | None], streams: int) -> None:
+        """Say what the client's own error is, and keep it. One that could not be had is only noted."""
+        block = self.record.engine["null_test"] = nulltest.pooled(found, streams)
+        if block is not None and self._say is not None:
+            self._say(client_line.null_test(block))
+        for failure in nulltest.failures(found):
+            self.note("null_test_failed", "note", failure)
 
     def step_begins(self, step: StepRecord) -> None:
         """Keep what a step is to be: should this process die, `runs recover` knows it."""
@@ -258,6 +269,7 @@ class Session:
                 self,
                 abort_on_errors=self.plan.abort_on_errors,
                 limits=self.plan.limits(),
+                null_tests=self.plan.null_test,
             )
         except NotConnected as fault:
             raise UserError("\n".join(self._unreached(fault.failures))) from fault

@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT / "../shared"
 LATBENCH = Path(sys.executable).with_name("latbench")
 MARK = "LATBENCH_TEST_MARK"
+HASTE = {"LATBENCH_RUN_NO_NULL_TEST": "1"}  # a test of the null test sets it to 0
 FAST = Options(ttft_ns=2_000_000, itl_ns=500_000, jitter=0.1, slowdown=0.0, prefill_rate=1e9, slots=256)
 PROMPTS = (
     {"id": "alpha", "task": "generation", "language": "python", "prompt": "Write a function that adds.", "tags": ["x"]},
@@ -109,7 +110,7 @@ class Command:
 
 @dataclass
 class Cli:
-    """Starts commands in `cwd`; what they print is kept in `scratch`."""
+    """Starts commands in `cwd`; what they print is kept in `scratch`. Without a null test, which takes two seconds."""
 
     cwd: Path
     scratch: Path
@@ -124,7 +125,9 @@ class Cli:
             process = subprocess.Popen(
                 [*(program or (str(LATBENCH),)), *map(str, args)],
                 cwd=self.cwd,
-                env=clean | {MARK: self.mark, "LATBENCH_SPOOL": str(self.scratch / "spools")} | dict(env or {}),
+                env=clean
+                | {MARK: self.mark, "LATBENCH_SPOOL": str(self.scratch / "spools"), **HASTE}
+                | dict(env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,

@@ -126,21 +126,21 @@ def _late(
     severity = "invalid" if times > INVALID_LAG_TIMES else "suspect"
     allowed = limit if severity == "suspect" else limit * INVALID_LAG_TIMES
     where = f"step {step.index}: " if len(steps) > 1 else ""
-    advice = (
-        f"{where}chunks waited in the client before they were stamped: {_cause(client)}; {relief(run, step)}, or give"
-        " latbench cores of its own"
-    )
+    advice = f"{where}chunks waited in the client before they were stamped: {_cause(run, client, step)}"
     return [reason("client_lag_ms", severity, p99, allowed, advice)]
 
 
-def _cause(client: Client) -> str:
-    """What the processor time says about whose fault it is."""
+def _cause(run: RunRecord, client: Client, step: StepRecord) -> str:
+    """Whose fault it is, as the processor time tells, and what to do about it."""
     if client.busiest is None:
-        return "its engine was busy, or the machine was"
-    _, most = client.busiest
-    if most >= BUSY_CPU:
-        return f"its engine had no time left (engine_cpu {most:.2f})"
-    return f"its engine had time (engine_cpu {most:.2f}), so others on this machine held it up"
+        return f"its engine was busy, or the machine was; give latbench cores of its own, or {relief(run, step)}"
+    _, cpu = client.busiest
+    if cpu < BUSY_CPU:
+        return (
+            f"its engine had time (engine_cpu {cpu:.2f}), so others on this machine held it up, the endpoint perhaps;"
+            " give latbench cores of its own"
+        )
+    return f"its engine had no time left (engine_cpu {cpu:.2f}); {relief(run, step)}"
 
 
 def _busy(run: RunRecord, client: Client) -> list[dict[str, Any]]:

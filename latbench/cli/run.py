@@ -81,6 +81,7 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str | 
     help="Print summary.json and nothing else on standard output.",
 )
 @click.option("--no-abort", is_flag=True, help="Do not stop an endpoint for its share of errors.")
+@click.option("--no-null-test", is_flag=True, help="Do not measure the client's own error before the run.")
 @click.option("--quiet", is_flag=True, help="No progress and no notices.")
 def run(
     scenario: str,
@@ -94,6 +95,7 @@ def run(
     out: Path | None,
     as_json: bool,
     no_abort: bool,
+    no_null_test: bool,
     quiet: bool,
     **flags: str | int | Path | None,
 ) -> None:
@@ -131,7 +133,10 @@ def run(
             signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
         abort = on_worker_loss == "abort"
-        plan = Plan(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join, secret, abort)
+        plan = Plan(
+            *(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join, secret, abort),
+            null_test=not no_null_test,
+        )
         with Progress(steps, quiet=quiet) as progress:
             result = measure(plan, engine, progress.show if progress.shown else None, _say if not quiet else None)
     finally:
@@ -145,5 +150,5 @@ def run(
 
 
 def _say(words: str) -> None:
-    """Tell whoever has just interrupted the run what happens now."""
+    """Tell whoever waits what is happening."""
     click.echo(f"latbench: {words}", err=True)

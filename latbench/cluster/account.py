@@ -12,7 +12,7 @@ import numpy as np
 
 from latbench.cluster.crew import Member
 from latbench.cluster.deal import Orphaned, lost_with
-from latbench.model.frames import Effort, Job
+from latbench.model.frames import Effort, Job, NullTested
 from latbench.model.load import Step, Trace
 from latbench.model.run import StepRecord
 from latbench.model.sample import Outcome, Sample
@@ -28,6 +28,10 @@ class Sink(Protocol):
 
     def begin(self) -> None:
         """The first request is about to leave."""
+        ...
+
+    def null_tested(self, found: Mapping[str, NullTested | None], streams: int) -> None:
+        """What the workers' null tests found, with so many streams in all; None for one that did not answer."""
         ...
 
     def step_begins(self, step: StepRecord) -> None:
