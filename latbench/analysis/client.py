@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from latbench.analysis import stats
 from latbench.analysis.columns import Window
 from latbench.analysis.relief import relief
 from latbench.analysis.validity import reason
@@ -22,8 +23,8 @@ LAG_SHARE_OF_GAP = 0.1
 INVALID_LAG_TIMES = 10
 FULL_CPU = 0.85
 BUSY_CPU = 0.6
-LEAST_LAGS = 100
-"""Of fewer the 99th percentile would be the largest, and one hiccup of the machine the verdict."""
+LEAST_LAGS = stats.NEED["p99"]
+"""Of fewer the 99th percentile is the largest, or about it: one hiccup of the machine would be the verdict."""
 
 LEAST_NS = NS_PER_S
 """A shorter window says nothing about how busy an engine is: making the first requests takes a core, too."""
@@ -83,7 +84,7 @@ def gather(efforts: Efforts, windows: Mapping[int, Window]) -> Client:
     for worker, step, effort in efforts:
         occupied[step] = occupied.get(step, 0) + effort.occupied_ns
         from_ns, to_ns = windows.get(step, (0, 0))
-        if effort.to_ns <= from_ns or effort.from_ns >= to_ns:
+        if max(effort.from_ns, from_ns) >= min(effort.to_ns, to_ns):
             continue
         for lags in (steps[step], whole):
             lags.probe.add_counted(effort.probe)

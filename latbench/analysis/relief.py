@@ -25,7 +25,5 @@ def _more(run: RunRecord) -> str:
     more = f"add workers (--workers {run.workers + 1}; now {run.workers})"
     cores = run.host.get("cores", "")
     if cores.isdecimal() and int(cores) <= run.workers + 1:
-        more = (
-            f"add workers on other machines (--join; this one has {cores} cores, and {run.workers} engine(s) already)"
-        )
+        more = f"add workers on other machines (--join; here {run.workers} of {cores} cores have one)"
     return more
