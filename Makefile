@@ -51,7 +51,7 @@ sim: install  ## the simulated endpoint by itself
 	$(BIN)/latbench sim
 
 bench: install  ## figures against the oracle, where it is beside the checkout; results in benchmarks/results/
-	@status=0; for name in accuracy openloop streams memory; do \
+	@status=0; for name in accuracy client_error openloop streams memory; do \
 	    $(BIN)/python benchmarks/$$name.py || status=1; echo; \
 	done; exit $$status
 

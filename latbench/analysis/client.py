@@ -11,7 +11,7 @@ from typing import Any
 
 from latbench.analysis import stats
 from latbench.analysis.columns import Window
-from latbench.analysis.relief import relief
+from latbench.analysis.relief import less, relief
 from latbench.analysis.validity import reason
 from latbench.metrics.catalogue import NS_PER_MS, NS_PER_S
 from latbench.metrics.histogram import Histogram
@@ -138,8 +138,8 @@ def _cause(run: RunRecord, client: Client, step: StepRecord) -> str:
     _, cpu = client.busiest
     if cpu < BUSY_CPU:
         return (
-            f"its engine had time (engine_cpu {cpu:.2f}), so others on this machine held it up, the endpoint perhaps;"
-            " give latbench cores of its own"
+            f"its engine had time (engine_cpu {cpu:.2f}) and no core when it wanted one: others here have it;"
+            f" give latbench cores of its own, or {less(step)}"
         )
     return f"its engine had no time left (engine_cpu {cpu:.2f}); {relief(run, step)}"
 

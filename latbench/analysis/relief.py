@@ -6,11 +6,12 @@ from latbench.model.run import RunRecord, StepRecord
 def relief(run: RunRecord, step: StepRecord | None = None) -> str:
     """What to change: less load, or more engines. `step` is the one that was too much; without it all are meant."""
     steps = run.steps if step is None else [step]
-    less = sorted({_less(one) for one in steps}) or ["lower the load"]
-    return f"{' and '.join(less)}, or {_more(run)}"
+    less_load = sorted({less(one) for one in steps}) or ["lower the load"]
+    return f"{' and '.join(less_load)}, or {_more(run)}"
 
 
-def _less(step: StepRecord) -> str:
+def less(step: StepRecord) -> str:
+    """How to ask less of the client in a step."""
     load = step.load
     if step.concurrency is not None:
         return f"lower concurrency (now {step.concurrency})"

@@ -95,8 +95,9 @@ def test_reads_of_one_turn_wait_for_one_another(factory: Callable[[], asyncio.Ab
         loop = asyncio.get_running_loop()
         turn = Turn(loop)
         pairs = [socket.socketpair() for _ in range(3)]
-        for _, theirs in pairs:
-            await loop.create_connection(lambda: Reader(turn, lambda: block(10 * MS)), sock=theirs)
+        made = [
+            await loop.create_connection(lambda: Reader(turn, lambda: block(10 * MS)), sock=one) for _, one in pairs
+        ]
         for ours, _ in pairs:
             ours.send(b"x")
         await until(lambda: len(turn.waited_ns) == 3)
@@ -106,9 +107,10 @@ def test_reads_of_one_turn_wait_for_one_another(factory: Callable[[], asyncio.Ab
             ours.send(b"x")
             await until(lambda: len(turn.waited_ns) == 1)
             alone += turn.take()
-        for ours, theirs in pairs:
+        for (transport, _), (ours, _) in zip(made, pairs, strict=True):
+            transport.close()
             ours.close()
-            theirs.close()
+        await asyncio.sleep(0)
         return together, alone
 
     with asyncio.Runner(loop_factory=factory) as runner:
