@@ -99,8 +99,8 @@ def test_a_fair_load_is_valid_in_four_runs_of_five(cli: Cli, served: Served) -> 
         quiet = others < QUIET_SHARE and late_ms < QUIET_ORACLE_MS
         lag = validity["client_lag_ms"]["p99"]
         said.append(
-            f"{validity['verdict']}: lag p99 {lag:.2f} ms, CPU {validity['engine_cpu']:.2f}, others {others:.1%}, oracle"
-            f" {late_ms:.2f} ms late{'' if quiet else ' (busy)'}"
+            f"{validity['verdict']}: lag p99 {lag:.2f} ms, CPU {validity['engine_cpu']:.2f}, others {others:.1%},"
+            f" oracle {late_ms:.2f} ms late{'' if quiet else ' (busy)'}"
         )
         if quiet or validity["verdict"] == "valid":
             verdicts.append(validity["verdict"])
