@@ -37,7 +37,8 @@ def summary_of(store: Store, record: RunRecord) -> dict[str, Any]:
     """The summary of a stored run, made from its samples."""
     if record.state == "running":
         record = _so_far(store, record)
-    return summarise(record, store.samples(record.id), prompts_of(store, record))
+    efforts = store.efforts(record.id)
+    return summarise(record, store.samples(record.id), prompts_of(store, record), efforts=efforts)
 
 
 def exit_code(record: RunRecord, summary: Mapping[str, Any]) -> ExitCode:

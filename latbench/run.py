@@ -10,7 +10,7 @@ import secrets
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +20,14 @@ import msgspec
 import numpy as np
 
 from latbench import __version__
+from latbench.analysis import nulltest
 from latbench.analysis.tripwire import Tripwire
 from latbench.cluster.children import EngineProcess
 from latbench.cluster.locust_master import ClusterFailed, Coordinator, NotConnected
 from latbench.cluster.locust_run import LocustRun
 from latbench.metrics.recorder import LiveView, Recorder
 from latbench.model.errors import ExitCode, UserError
-from latbench.model.frames import Job
+from latbench.model.frames import Effort, Job, NullTested
 from latbench.model.lifeline import process_started
 from latbench.model.load import Step, Trace
 from latbench.model.request import Endpoint, Prompt
@@ -34,6 +35,7 @@ from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import being_written, read_spool, remove_segments, spool_root, spools_of
 from latbench.plan.budget import Limits
+from latbench.report import client_line
 from latbench.results import exit_code, summary_of, write_reports
 from latbench.scenario.grading import Reader
 from latbench.scenario.loader import Loaded
@@ -63,6 +65,7 @@ class Plan:
     join: int = 0
     secret: bytes | None = None
     abort_on_loss: bool = False
+    null_test: bool = False
 
     def steps(self) -> list[Step]:
         """The steps of the load."""
@@ -125,6 +128,14 @@ class Session:
         self.directory.write_atomic(SCENARIO, msgspec.yaml.encode(record.scenario).decode())
         self.store.begin_run(record, self.plan.prompts.prompts)
 
+    def null_tested(self, found: Mapping[str, NullTested | None], streams: int) -> None:
+        """Say what the client's own error is, and keep it. One that could not be had is only noted."""
+        block = self.record.engine["null_test"] = nulltest.pooled(found, streams)
+        if block is not None and self._say is not None:
+            self._say(client_line.null_test(block))
+        for failure in nulltest.failures(found):
+            self.note("null_test_failed", "note", failure)
+
     def step_begins(self, step: StepRecord) -> None:
         """Keep what a step is to be: should this process die, `runs recover` knows it."""
         self.record.steps.append(step)
@@ -146,6 +157,10 @@ class Session:
             self.note("threshold_out_of_reach", "note", f"{found.endpoint}: {found.threshold} {found.why}")
             if self.coordinator is not None:
                 self.coordinator.end_early()
+
+    def effort(self, worker: str, number: int, step: int, effort: Effort) -> None:
+        """Commit what an engine had to do, and how late it was."""
+        self.store.add_effort(self.record.id, worker, number, step, effort)
 
     def salvage(self, worker: str) -> bool:
         """Commit what the engine of a lost worker has written down on this machine; false if it is still writing."""
@@ -272,6 +287,7 @@ class Session:
                 self,
                 abort_on_errors=self.plan.abort_early,
                 limits=self.plan.limits(),
+                null_tests=self.plan.null_test,
             )
         except NotConnected as fault:
             raise UserError("\n".join(self._unreached(fault.failures))) from fault
@@ -285,7 +301,6 @@ class Session:
             raise UserError(self.record.notes[-1]["advice"])
         # Not after a failure of ours or of the disk: that run has not been brought to an end, and can be recovered.
         self.record.duration_s = coordinator.now_ns() / 1e9
-        self.record.engine["cpu"] = coordinator.engine_cpu
         self._sum_planned()
         complete = whole and not self.interrupted and not self.record.stops
         self.record.state = "complete" if complete else "partial"

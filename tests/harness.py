@@ -28,12 +28,14 @@ from typing import Any
 from unittest import mock
 
 from latbench.cli.main import main
+from latbench.model.errors import ExitCode
 from latbench.sim.options import Options, command
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT / "../shared"
 LATBENCH = Path(sys.executable).with_name("latbench")
 MARK = "LATBENCH_TEST_MARK"
+HASTE = {"LATBENCH_RUN_NO_NULL_TEST": "1"}  # a test of the null test sets it to 0
 FAST = Options(ttft_ns=2_000_000, itl_ns=500_000, jitter=0.1, slowdown=0.0, prefill_rate=1e9, slots=256)
 PROMPTS = (
     {"id": "alpha", "task": "generation", "language": "python", "prompt": "Write a function that adds.", "tags": ["x"]},
@@ -70,13 +72,35 @@ def members(mark: str) -> list[int]:
     return found
 
 
+OF_THE_MACHINE = {"client_lag_ms", "send_lateness_ms", "engine_cpu", "not_steady"}
+"""What a run is blamed for on a machine where many tests run at once, and rightly: no test but those of these looks."""
+
+
 @dataclass(frozen=True)
 class Done:
-    """What a command came to."""
+    """What a command came to. `code` is 0 instead of 97 where only the machine was too busy for a valid run."""
 
-    code: int
+    status: int
     out: str
     err: str
+
+    @property
+    def code(self) -> int:
+        """The exit code, but for the machine."""
+        return 0 if self.status == ExitCode.INVALID and "invalid" not in self._severities else self.status
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the verdict is valid, but for the machine."""
+        return "verdict" in self.out and not {"invalid", "suspect"} & self._severities
+
+    @property
+    def _severities(self) -> set[str]:
+        """Those of the reasons that the machine has no part in, from a document or a page."""
+        if self.out.startswith("{"):
+            return {one["severity"] for one in self.summary["validity"]["reasons"] if one["code"] not in OF_THE_MACHINE}
+        found = re.findall(r"^(invalid|suspect|note): (\w+)", self.out, flags=re.MULTILINE)
+        return {severity for severity, code in found if code not in OF_THE_MACHINE}
 
     @property
     def said(self) -> str:
@@ -112,7 +136,7 @@ class Command:
 
 @dataclass
 class Cli:
-    """Starts commands in `cwd`; what they print is kept in `scratch`."""
+    """Starts commands in `cwd`; what they print is kept in `scratch`. Without a null test, which takes two seconds."""
 
     cwd: Path
     scratch: Path
@@ -166,7 +190,8 @@ class Cli:
 
     def _environ(self, env: Mapping[str, str] | None) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("LATBENCH_", "NO_COLOR"))}
-        return clean | {MARK: self.mark, "LATBENCH_SPOOL": str(self.scratch / "spools")} | dict(env or {})
+        ours = {MARK: self.mark, "LATBENCH_SPOOL": str(self.scratch / "spools"), **HASTE}
+        return clean | ours | dict(env or {})
 
     def family(self) -> list[int]:
         return members(self.mark)

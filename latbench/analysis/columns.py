@@ -38,6 +38,10 @@ Messages that differ only in numbers are one failure, shown by the first of an e
 MESSAGE_CHARS = 160
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 MAX_ERRORS = 1000
+INSTANT_TOKENS = 16
+INSTANT_NS = 100_000
+"""A token; the quickest machines for one stream are slower by a factor of three and more."""
+
 _MOST_KEYS = 127
 _NAN = float("nan")
 _OURS = (Outcome.CANCELLED, Outcome.DROPPED, Outcome.LOST)  # no endpoint said anything: they are only counted
@@ -148,7 +152,8 @@ class Columns:
     """One row for each sample. Codes are numbers into `OUTCOMES` or the `Names` of the same word.
 
     `late_ns` is sent - due in open loops. `metrics` has values for `ok` rows only, of either phase. `valid` and `met`
-    are -1 where nobody asked.
+    are -1 where nobody asked. `stayed_ns` adds up how long the requests of each step were under way, whatever became of
+    them; `instant` counts measured answers that came sooner than a model writes, by endpoint and text.
     """
 
     endpoint: np.ndarray
@@ -187,6 +192,8 @@ class Columns:
     turn_gaps: dict[tuple[int, int, int], _Gaps]
     mode_gaps: dict[tuple[int, int, int], _Gaps]
     errors: dict[tuple[int, int], Counter[Error]]
+    stayed_ns: Counter[int]
+    instant: Counter[tuple[int, str]]
 
     def pooled_gaps(self, endpoint: int, step: int, groups: Iterable[int]) -> Histogram:
         """The chunk gaps of an endpoint in a step, for some groups of prompts."""
@@ -270,6 +277,8 @@ class _Builder:
         self._kinds, self._models, self._sources, self._modes = Names(), Names(), Names(), Names()
         self._tries, self._reported, self._tool_times = Tries(), Reported(), ToolTimes()
         self._errors: dict[tuple[int, int], Counter[Error]] = {}
+        self._stayed_ns: Counter[int] = Counter()
+        self._instant: Counter[tuple[int, str]] = Counter()
         self._first_said: dict[tuple[int, Error], Error] = {}
         # Bound once: looking these up anew would take a third of the time of a large run.
         self._append = {name: column.append for name, column in self._columns.items()}
@@ -316,8 +325,13 @@ class _Builder:
             self._tries.add(row, sample, self._kinds.numbers, _NUMBERS)
         if sample.tool_calls:
             self._tool_times.add(row, sample)
+            self._stayed_ns[sample.step] += sum(one.done_ns - one.sent_ns for one in sample.tries)
+        if sample.sent_ns is not None and sample.done_ns is not None:
+            self._stayed_ns[sample.step] += sample.done_ns - sample.sent_ns
         if measured and ok:
             self._add_gaps(sample, endpoint, group)
+            if _is_instant(sample):
+                self._instant[endpoint, sample.text_sha256] += 1
         elif measured:
             self._add_error(sample, endpoint)
 
@@ -360,6 +374,8 @@ class _Builder:
             turn_gaps=self._turn_gaps,
             mode_gaps=self._mode_gaps,
             errors=self._errors,
+            stayed_ns=self._stayed_ns,
+            instant=self._instant,
         )
 
 
@@ -415,6 +431,14 @@ def _is_empty(sample: Sample) -> bool:
     if sample.chunks or sample.text_chars:
         return False
     return sample.last_token_ns is None or not sample.output_tokens
+
+
+def _is_instant(sample: Sample) -> bool:
+    """Whether an answer of some length came sooner than any model writes one."""
+    tokens, last_ns = sample.output_tokens or 0, sample.last_token_ns
+    if tokens < INSTANT_TOKENS or last_ns is None or sample.sent_ns is None or not sample.text_sha256:
+        return False
+    return last_ns - sample.sent_ns < tokens * INSTANT_NS
 
 
 def _or_nan(value: float | None) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from latbench.analysis import counts, limits, modes, slo, stats, thresholds, validity
+from latbench.analysis import client, counts, evidence, limits, modes, slo, stats, thresholds, validity
 from latbench.analysis.cautions import cautions
 from latbench.analysis.columns import Columns, Error, Layout, Window, gather
 from latbench.analysis.cost import cost
@@ -39,19 +39,22 @@ def summarise(
     prompts: Mapping[str, PromptInfo],
     *,
     planned: Mapping[tuple[str, str], int] | None = None,
+    efforts: client.Efforts = (),
 ) -> dict[str, Any]:
     """The summary of a run.
 
     `planned` gives the arrivals that became due by (phase, endpoint), counted apart from the samples and held against
     them. Without it they come from `run.engine["planned"]`, which maps `endpoint/phase`; without that, only their total
     is checked, where `run.planned` gives it. In a run that is still `running`, `lost` stands for what is in flight: it
-    is left out.
+    is left out. `efforts` are what the engines said of themselves.
     """
     groups = Groups(prompts)
     if run.state == "running":
         samples = (sample for sample in samples if sample.outcome != Outcome.LOST)
     cols = gather(samples, _layout(run, groups.of_prompt))
-    return _Summary(run, cols, groups, _stored_plan(run) if planned is None else planned).document()
+    windows = {step.index: (step.measure_from_ns, step.measure_to_ns) for step in run.steps}
+    told = client.gather(efforts, windows)
+    return _Summary(run, cols, groups, _stored_plan(run) if planned is None else planned, told).document()
 
 
 def _stored_plan(run: RunRecord) -> dict[tuple[str, str], int]:
@@ -81,8 +84,16 @@ def _layout(run: RunRecord, groups: Mapping[str, int]) -> Layout:
 class _Summary:
     """One summary in the making: the run, its columns, and the row numbers of each endpoint and step."""
 
-    def __init__(self, run: RunRecord, cols: Columns, groups: Groups, planned: Mapping[tuple[str, str], int]) -> None:
+    def __init__(
+        self,
+        run: RunRecord,
+        cols: Columns,
+        groups: Groups,
+        planned: Mapping[tuple[str, str], int],
+        told: client.Client,
+    ) -> None:
         self.run = run
+        self.client = told
         self.cols = cols
         self.groups = groups
         self.planned = planned
@@ -146,8 +157,8 @@ class _Summary:
             for phase, measured in (("measure", True), ("warmup", False))
             for name in self.endpoints
         }
-        lateness = self._lateness()
-        verdict, reasons = validity.judge(self.run, by_endpoint, self.planned, lateness)
+        lateness, lags = self._lateness(), self.client.whole
+        verdict, reasons = validity.judge(self.run, by_endpoint, self.planned, lateness, self._found(by_endpoint))
         measure = counts.outcomes(cols, np.flatnonzero(cols.measured))
         known = [count for (phase, _), count in self.planned.items() if phase == "measure"]
         planned = sum(known) if known else sum(measure.values())
@@ -162,12 +173,26 @@ class _Summary:
             "reconnects": int(cols.reconnects[cols.measured].sum()),
             "warmup": {"outcomes": counts.outcomes(cols, np.flatnonzero(~cols.measured))},
             "send_lateness_ms": None if lateness is None else lateness.table_ms,
-            "client_lag_ms": None,
-            "probe_lag_ms": None,
-            "chunk_lag_ms": None,
-            "engine_cpu": self.run.engine.get("cpu"),
-            "null_test": None,
+            "client_lag_ms": client.table_ms(lags.worse),
+            "probe_lag_ms": client.table_ms(lags.probe),
+            "chunk_lag_ms": client.table_ms(lags.chunk),
+            "engine_cpu": self.run.engine.get("cpu") if self.client.cpu is None else self.client.cpu,
+            "null_test": self.run.engine.get("null_test"),
         }
+
+    def _found(self, by_endpoint: validity.Counts) -> list[dict[str, Any]]:
+        """What speaks against the figures besides the counts and the lateness."""
+        steps, cols = self.run.steps, self.cols
+        gap_ns: dict[int, float] = {}
+        for step in steps:
+            medians = (self._gaps(name, step, self.groups.all).percentile(500) for name in self.endpoints)
+            gap_ns[step.index] = min((median for median in medians if median is not None), default=0)
+        return [
+            *client.reasons(self.run, self.client, steps, gap_ns),
+            *evidence.littles_law(self.run, by_endpoint, cols, self.client.occupied_ns),
+            *evidence.answers(self.run, cols),
+            *evidence.warmups(cols, steps, self.endpoints),
+        ]
 
     def _lateness(self) -> validity.Lateness | None:
         """How late the requests of open loops were sent; None where none was."""

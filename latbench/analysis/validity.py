@@ -1,8 +1,8 @@
 """The verdict on a run, judged before any figure is shown.
 
 Each reason carries the figure, the limit and what to do. `invalid` means that the figures do not measure what the
-scenario asked for; `suspect` that they may not; a `note` changes nothing and is worth knowing. What is not built yet
-(lags, the null test) is null in `summary.json` and is no part of the verdict.
+scenario asked for; `suspect` that they may not; a `note` changes nothing and is worth knowing. What the engines say of
+themselves is judged in `client.py`, what the samples say in `evidence.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from latbench.analysis import stats
+from latbench.analysis.relief import relief
 from latbench.metrics.catalogue import NS_PER_MS
 from latbench.model.run import RunRecord
 from latbench.model.sample import Outcome
@@ -74,16 +75,18 @@ def judge(
     counts: Counts,
     planned: Mapping[tuple[str, str], int],
     late: Lateness | None = None,
+    found: Sequence[dict[str, Any]] = (),
 ) -> tuple[str, list[dict[str, Any]]]:
     """The verdict and its reasons, the gravest first.
 
     `planned` gives the arrivals that became due by (phase, endpoint), as far as they were counted apart from the
-    samples. `run.planned`, where it is not 0, is their total over both phases and all endpoints.
+    samples. `run.planned`, where it is not 0, is their total over both phases and all endpoints. `found` are reasons
+    that others have found.
     """
-    reasons = [*_conservation(run, counts, planned), *_delivery(run, counts), *_late(run, late), *_notes(run)]
+    reasons = [*_conservation(run, counts, planned), *_delivery(run, counts), *_late(run, late), *found, *_notes(run)]
     reasons.sort(key=lambda reason: _SEVERITIES.index(reason["severity"]))
-    found = {reason["severity"] for reason in reasons}
-    verdict = next((severity for severity in _SEVERITIES[:2] if severity in found), "valid")
+    severities = {reason["severity"] for reason in reasons}
+    verdict = next((severity for severity in _SEVERITIES[:2] if severity in severities), "valid")
     return verdict, reasons
 
 
@@ -115,7 +118,7 @@ def _late(run: RunRecord, late: Lateness | None) -> Sequence[dict[str, Any]]:
     if late is None:
         return []
     found = []
-    advice = "the load came later than planned: look at engine_cpu, lower the rate or add workers"
+    advice = f"the load came later than planned: look at engine_cpu; {relief(run)}"
     if run.scenario.get("budget"):
         advice = (
             "the load came later than planned: near its end a budget holds requests back until the worst case of"

@@ -96,6 +96,7 @@ class _Expression(click.types.StringParamType):
 )
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the thresholds as JUnit XML.")
 @click.option("--no-abort", is_flag=True, help="Do not stop early: for a share of errors, or a threshold out of reach.")
+@click.option("--no-null-test", is_flag=True, help="Do not measure the client's own error before the run.")
 @click.option("--quiet", is_flag=True, help="No progress and no notices.")
 def run(
     scenario: str,
@@ -110,6 +111,7 @@ def run(
     as_json: bool,
     junit: Path | None,
     no_abort: bool,
+    no_null_test: bool,
     quiet: bool,
     **flags: str | int | Path | tuple[str, ...] | None,
 ) -> None:
@@ -149,7 +151,10 @@ def run(
             signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
         abort = on_worker_loss == "abort"
-        plan = Plan(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join, secret, abort)
+        plan = Plan(
+            *(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join, secret, abort),
+            null_test=not no_null_test,
+        )
         with Progress(steps, quiet=quiet) as progress:
             result = measure(plan, engine, progress.show if progress.shown else None, _say if not quiet else None)
     finally:
@@ -165,5 +170,5 @@ def run(
 
 
 def _say(words: str) -> None:
-    """Tell whoever has just interrupted the run what happens now."""
+    """Tell whoever waits what is happening."""
     click.echo(f"latbench: {words}", err=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from latbench.cluster.crew import Member
 from latbench.cluster.deal import Orphaned, lost_with
-from latbench.model.frames import Job
+from latbench.model.frames import Effort, Job, NullTested
 from latbench.model.load import Step, Trace
 from latbench.model.run import StepRecord
 from latbench.model.sample import Outcome, Sample
@@ -31,12 +31,20 @@ class Sink(Protocol):
         """The first request is about to leave."""
         ...
 
+    def null_tested(self, found: Mapping[str, NullTested | None], streams: int) -> None:
+        """What the workers' null tests found, with so many streams in all; None for one that did not answer."""
+        ...
+
     def step_begins(self, step: StepRecord) -> None:
         """A step is about to start; its record has the end that it is to have."""
         ...
 
     def samples(self, samples: list[Sample]) -> None:
         """Commit samples; the same one may come twice, and one that has only begun comes as `lost`."""
+        ...
+
+    def effort(self, worker: str, number: int, step: int, effort: Effort) -> None:
+        """Commit what a worker's engine had to do since its batch before `number`; the same one may come twice."""
         ...
 
     def salvage(self, worker: str) -> bool:

@@ -23,7 +23,7 @@ from latbench.cluster.handshake import Forged, MasterSide, Refused
 from latbench.cluster.locust_worker import DOWN, UP
 from latbench.cluster.merge import Inbox
 from latbench.cluster.worker_clock import WorkerClock
-from latbench.model.frames import Bye, Down, Hello, Lease, Lost, Ping, Pong, Slot, Up, decode_up, encode
+from latbench.model.frames import Bye, Down, Hello, Lease, Lost, NullTested, Ping, Pong, Slot, Up, decode_up, encode
 from latbench.model.lifeline import clock_id
 
 LEASE_NS = 5_000_000_000
@@ -51,9 +51,9 @@ class Member:
     prepared: int = -1
     digest: str = ""
     failures: dict[str, str] = field(default_factory=dict)
+    null_tested: NullTested | None = None
     in_flight: int = 0
     planned: dict[int, dict[str, int]] = field(default_factory=dict)
-    cpu: list[float] = field(default_factory=list)
     heard_s: float = 0.0
     lease_until_ns: int = 0
     version: int = 0
@@ -117,8 +117,9 @@ class Crew:
         self.fault = None
         for member in self.members.values():
             member.inbox.restart()
-            member.prepared, member.planned, member.failures, member.cpu = -1, {}, {}, []
+            member.prepared, member.planned, member.failures = -1, {}, {}
             member.enlisted = member.paused = member.unspooled = False
+            member.null_tested = None
             member.accepted = ("", "")
         self.origin_ns = time.monotonic_ns()
 

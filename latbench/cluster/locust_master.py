@@ -22,13 +22,27 @@ from latbench.cluster.crew import Crew, Member
 from latbench.cluster.dealer import Dealer
 from latbench.cluster.joining import check_files, gather
 from latbench.cluster.losses import Losses
+from latbench.cluster.nulltest import null_test
 from latbench.cluster.run_state import ClusterFailed as ClusterFailed
 from latbench.cluster.run_state import RunState
 from latbench.cluster.treasurer import Treasurer
 from latbench.cluster.watch import Watch
 from latbench.cluster.worker_clock import WorkerClock
 from latbench.model.errors import UserError
-from latbench.model.frames import Accepted, Batch, Cancel, Drain, Go, Job, Lost, Prepared, Spending, Up, Users
+from latbench.model.frames import (
+    Accepted,
+    Batch,
+    Cancel,
+    Drain,
+    Go,
+    Job,
+    Lost,
+    NullTested,
+    Prepared,
+    Spending,
+    Up,
+    Users,
+)
 from latbench.model.load import Step
 from latbench.plan.budget import Limits
 
@@ -102,12 +116,6 @@ class Coordinator:
         return sum(member.in_flight for member in self._crew.members.values())
 
     @property
-    def engine_cpu(self) -> float | None:
-        """Mean share of a core of the busiest engine while it was loaded."""
-        means = [sum(member.cpu) / len(member.cpu) for member in self._crew.members.values() if member.cpu]
-        return max(means, default=None)
-
-    @property
     def clocks(self) -> dict[str, tuple[str, WorkerClock]]:
         """The host and the clock of each worker of the run."""
         enlisted = (member for member in self._crew.members.values() if member.enlisted and member.hello is not None)
@@ -124,8 +132,17 @@ class Coordinator:
 
     # --- the run --------------------------------------------------------------------------------------------------
 
-    def conduct(self, job: Job, steps: Sequence[Step], sink: Sink, *, abort_on_errors: bool, limits: Limits) -> bool:
-        """Run the steps; true if all of them ran to their end.
+    def conduct(
+        self,
+        job: Job,
+        steps: Sequence[Step],
+        sink: Sink,
+        *,
+        abort_on_errors: bool,
+        limits: Limits,
+        null_tests: bool = False,
+    ) -> bool:
+        """Run the steps, the null test before them if that is wanted; true if all steps ran to their end.
 
         `job` is the same for all workers but for `worker` and `origin_ns`, which are set here. Raises NotConnected
         before anything was sent, UserError for what the workers' machines cannot do, ClusterFailed, or whatever the
@@ -138,6 +155,8 @@ class Coordinator:
         gather(state, self._wanted, self._patience_s)
         state.treasurer = Treasurer(self._crew, limits) if job.budgeted else None
         check_files(state, steps)
+        if null_tests:
+            null_test(state, steps)
         for index, step in enumerate(steps):
             if state.stop is not None or not state.endpoints_left:
                 return False
@@ -316,6 +335,8 @@ class Coordinator:
                 member.accepted = (scenario, prompts)
             case Prepared(step=step, failures=failures, digest=digest):
                 member.prepared, member.failures, member.digest = step, failures, digest
+            case NullTested():
+                member.null_tested = report
             case Batch():
                 self._watch.batch(member, report)
             case Spending():

@@ -43,6 +43,8 @@ class Watch:
             for sample in batch.samples:
                 sample.worker = member.id
             state.sink.samples(batch.samples)
+            if batch.effort is not None:
+                state.sink.effort(member.id, batch.number, batch.step, batch.effort)
             self._gauges(member, batch)
             self._judge(batch)
         state.crew.tell(member, Ack(batch.number))
@@ -56,8 +58,6 @@ class Watch:
         if batch.idle:
             member.idle = (batch.step, batch.version)
         self._dealer.obeyed(member, batch.version)
-        if batch.cpu is not None and batch.in_flight:
-            member.cpu.append(batch.cpu)
         if batch.spool and not member.unspooled:
             member.unspooled = True
             sink.note("no_spool", "note", f"worker {member.id} cannot write down what it sends: {batch.spool}")

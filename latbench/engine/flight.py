@@ -13,13 +13,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
+import numpy as np
+
 from latbench.engine import patience
 from latbench.engine.bodies import Bodies
 from latbench.engine.clock import Clock, raw_ns
 from latbench.engine.exchange import SLICE_NS, Exchange
+from latbench.engine.lag import Probe, Turn
 from latbench.engine.transport import Post, Transport
 from latbench.engine.wallet import Wallet
-from latbench.model.frames import Batch, Job
+from latbench.metrics.histogram import counted
+from latbench.model.frames import Batch, Effort, Job
 from latbench.model.load import Step, ToolLoop
 from latbench.model.request import Message
 from latbench.model.sample import Outcome, Sample
@@ -102,7 +106,9 @@ class Flight:
         self._samples: list[Sample] = []
         self._planned: Counter[str] = Counter()
         self._batches = 0
-        self._cpu_from = (time.process_time(), time.monotonic())
+        self._probe: Probe | None = None
+        self._effort_from = (0, 0, 0)  # since when (raw), and what processor time and occupation were then
+        self._occupied_ns = 0  # by requests that have ended
         self._background: list[asyncio.Task[None]] = []
         self._flushed = asyncio.Event()
         self.stage: Stage | None = None
@@ -124,6 +130,10 @@ class Flight:
         gc.collect()
         gc.freeze()
         gc.disable()
+        self._probe = Probe(self.fail)
+        for turn in self._turns():
+            turn.take()
+        self._effort_from = (raw_ns(), time.process_time_ns(), self._occupied_until(raw_ns()))
         self._background = [asyncio.create_task(task()) for task in (self._sweep, self._decode_ended, self._hand_over)]
         for task in self._background:
             task.add_done_callback(self.watch)
@@ -141,6 +151,8 @@ class Flight:
             for task in going:
                 task.cancel()
             _, going = await asyncio.wait(going, timeout=0.05)
+        assert self._probe is not None
+        self._probe.close()
         if self.bug is not None:
             raise self.bug
         while self._ended:
@@ -246,6 +258,8 @@ class Flight:
         finally:
             del self._active[exchange]
             self.in_flight[ready.endpoint] -= 1
+        if exchange.waiting is None and exchange.ended_ns is not None:
+            self._occupied_ns += exchange.ended_ns - exchange.sent_ns
         self._ended.append(exchange)
         return exchange
 
@@ -282,6 +296,8 @@ class Flight:
             return False
         self.wallet.settle_try(exchange)
         exchange.set_aside(refusal)
+        assert exchange.waiting is not None
+        self._occupied_ns += exchange.waiting.done_ns - exchange.waiting.sent_ns
         assert self.stage is not None
         start_ns = self.stage.start_ns
         until_ns = start_ns + self.stage.slices.next_turn_ns(raw_ns() + wait_ns - start_ns, ready.endpoint)
@@ -442,9 +458,6 @@ class Flight:
         for exchange in new:
             exchange.reported = True
         samples += self._provisional(new)
-        cpu, wall = time.process_time(), time.monotonic()
-        busy, passed = cpu - self._cpu_from[0], wall - self._cpu_from[1]
-        self._cpu_from = (cpu, wall)
         self._batches += 1
         self.wallet.report()
         self._spool.rotate(self._batches, ())  # what is still in the air was handed over as `lost`
@@ -461,10 +474,33 @@ class Flight:
                 stopped=dict(self.stopped),
                 idle=self.idle,
                 version=self.version,
-                cpu=busy / passed if passed > 0 else None,
+                effort=self._effort(),
                 spool=self._spool.failed or "",
             )
         )
+
+    def _effort(self) -> Effort:
+        """What there was to do since the last time, and how late the loop was."""
+        assert self._probe is not None
+        now = (raw_ns(), time.process_time_ns(), self._occupied_until(raw_ns()))
+        before, self._effort_from = self._effort_from, now
+        origin_ns = self._clock.origin_ns
+        return Effort(
+            before[0] - origin_ns,
+            now[0] - origin_ns,
+            now[1] - before[1],
+            now[2] - before[2],
+            counted(np.frombuffer(self._probe.take(), dtype=np.int64)),
+            counted(np.concatenate([np.frombuffer(turn.take(), dtype=np.int64) for turn in self._turns()])),
+        )
+
+    def _turns(self) -> list[Turn]:
+        return list({id(one.turn): one.turn for one in chain.from_iterable(self._transports)}.values())
+
+    def _occupied_until(self, now_ns: int) -> int:
+        """Requests under way added up over time, in request-nanoseconds, until that moment (raw)."""
+        under_way = (now_ns - one.sent_ns for one in self._active if one.sent_ns and one.waiting is None)
+        return self._occupied_ns + sum(under_way)
 
     def _provisional(self, exchanges: Iterable[Exchange]) -> Iterator[Sample]:
         return (exchange.begun(exchange.due_ns - self._clock.origin_ns) for exchange in exchanges)

@@ -22,6 +22,8 @@ from latbench import __version__
 from latbench.engine.clock import Clock, raw_ns
 from latbench.engine.credentials import hide, secrets_of, targets
 from latbench.engine.dispatch import Dispatcher
+from latbench.engine.lag import Turn
+from latbench.engine.nulltest import null_test
 from latbench.engine.transport import PlainTransport, StampedTransport, Target, Transport, self_test
 from latbench.model.errors import UserError
 from latbench.model.frames import (
@@ -37,6 +39,8 @@ from latbench.model.frames import (
     Job,
     Lease,
     Lost,
+    NullTest,
+    NullTested,
     Ping,
     Pong,
     Prepare,
@@ -69,6 +73,8 @@ class Engine(asyncio.Protocol):
         self._transports: list[list[Transport]] = []
         self._secrets: list[str] = []
         self._spool: Spool | None = None
+        self._null_test: asyncio.Task[None] | None = None
+        self._null_tested: NullTested | None = None
         self._dismissed = False
         self._work: set[asyncio.Task[None]] = set()
         self.over = asyncio.Event()
@@ -102,6 +108,8 @@ class Engine(asyncio.Protocol):
         match order:
             case Job():
                 self._start(order)
+            case NullTest():
+                self._test_nulls(order)
             case Ping(sent_ns=sent_ns):
                 self._report(Pong(sent_ns, raw_ns()))
             case Bye():
@@ -137,11 +145,12 @@ class Engine(asyncio.Protocol):
     def _start(self, job: Job) -> None:
         for transport in chain.from_iterable(self._transports):  # of a run before this one
             self._spawn(transport.close())
-        make: Callable[[Target], Transport] = PlainTransport if self._why_reduced else StampedTransport
+        self._null_tested = None
+        turn = Turn(asyncio.get_running_loop())
         try:
             connect_s = job.timeouts.connect_ns / 1e9
             all_targets = [targets(endpoint, connect_s, self._environ) for endpoint in job.endpoints]
-            self._transports = [[make(one) for one in of_endpoint] for of_endpoint in all_targets]
+            self._transports = [[self._make(one, turn) for one in of_endpoint] for of_endpoint in all_targets]
         except UserError as fault:
             self._report(Lost(str(fault)))
             return
@@ -152,6 +161,21 @@ class Engine(asyncio.Protocol):
         clock = Clock(job.origin_ns)
         self._dispatcher = Dispatcher(job, clock, self._transports, self._spool, self._report, self._hide)
         self._report(Accepted(job.scenario_sha256, prompts_sha256(job.prompts)))
+
+    @property
+    def _make(self) -> Callable[[Target, Turn], Transport]:
+        return PlainTransport if self._why_reduced else StampedTransport
+
+    def _test_nulls(self, order: NullTest) -> None:
+        """Once for each job: the order may come again where its answer got lost."""
+        if self._null_tested is not None:
+            self._report(self._null_tested)
+        elif self._null_test is None or self._null_test.done():
+            self._null_test = self._spawn(self._run_null_test(order))
+
+    async def _run_null_test(self, order: NullTest) -> None:
+        self._null_tested = await null_test(order, self._make, self._environ)
+        self._report(self._null_tested)
 
     def _hide(self, sample: Sample) -> None:
         hide(sample, self._secrets)
@@ -165,10 +189,11 @@ class Engine(asyncio.Protocol):
             over = done and self._dispatcher is not None and not self._dispatcher.loading
             self._spool.close(delete=over and self._spool.acknowledged_all)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         """The edge of every piece of work: a bug of ours ends the engine, and the run says so."""

@@ -29,6 +29,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from yarl import URL
 
 from latbench.engine.clock import raw_ns
+from latbench.engine.lag import Turn
 from latbench.model.errors import UserError
 from latbench.providers.base import Signer
 
@@ -105,7 +106,9 @@ class Post:
 
 
 class Transport(Protocol):
-    """Sends requests to one target."""
+    """Sends requests to one target. Its reads tell `turn` how long they waited."""
+
+    turn: Turn
 
     async def open(self, connections: int) -> None:
         """Open that many connections ahead of use. Raises one of `BROKEN` where the target cannot be reached."""
@@ -131,10 +134,11 @@ class Transport(Protocol):
 class StampedHandler(ResponseHandler):
     """aiohttp's protocol with a stamp in front of its parser."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, turn: Turn) -> None:
         super().__init__(loop)
         self.reads: Reads | None = None
         self.made_ns = 0
+        self._turn = turn
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.made_ns = raw_ns()
@@ -151,6 +155,13 @@ class StampedHandler(ResponseHandler):
         super().data_received(data)
         if reads is None or not data:  # empty: aiohttp calls itself again while the buffer below is drained
             return
+        turn = self._turn
+        if turn.began_ns:
+            turn.waited_ns.append(now - turn.began_ns)
+        else:
+            turn.began_ns = now
+            turn.call_soon(turn.end)
+            turn.waited_ns.append(0)
         reads.any_bytes = True
         payload = self._payload
         if payload is None or payload is EMPTY_PAYLOAD:
@@ -171,12 +182,14 @@ class StampedHandler(ResponseHandler):
 class StampedTransport:
     """The precise transport: see the module."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, turn: Turn | None = None) -> None:
+        """Transports of one loop share its `turn`."""
         loop = asyncio.get_running_loop()
         self._target = target
+        self.turn = turn or Turn(loop)
         self._tls = _tls(target)
-        self._pool = _connector(loop, force_close=False)
-        self._spare = _connector(loop, force_close=True)
+        self._pool = _connector(loop, self.turn, force_close=False)
+        self._spare = _connector(loop, self.turn, force_close=True)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=target.connect_s)
         proxy, key = _proxy(target)
         self._absolute = absolute = proxy is not None and target.url.scheme == "http"
@@ -253,10 +266,14 @@ class StampedTransport:
 
 
 class PlainTransport:
-    """The fall-back: public calls only, one wake-up for each read; stamps are late by what the loop is busy with."""
+    """The fall-back: public calls only, one wake-up for each read; stamps are late by what the loop is busy with.
 
-    def __init__(self, target: Target) -> None:
+    How late a read is nobody can tell here: `turn` hears of none.
+    """
+
+    def __init__(self, target: Target, turn: Turn | None = None) -> None:
         self._target = target
+        self.turn = turn or Turn(asyncio.get_running_loop())
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=target.connect_s)
         self._sessions = {
             fresh: aiohttp.ClientSession(
@@ -339,14 +356,14 @@ def _connection_trace() -> aiohttp.TraceConfig:
     return trace
 
 
-def _connector(loop: asyncio.AbstractEventLoop, *, force_close: bool) -> aiohttp.TCPConnector:
+def _connector(loop: asyncio.AbstractEventLoop, turn: Turn, *, force_close: bool) -> aiohttp.TCPConnector:
     """A connector without limits whose connections are stamped."""
     connector = (
         aiohttp.TCPConnector(limit=0, force_close=True)
         if force_close
         else aiohttp.TCPConnector(limit=0, keepalive_timeout=None)
     )
-    connector._factory = partial(StampedHandler, loop=loop)  # type: ignore[assignment]
+    connector._factory = partial(StampedHandler, loop=loop, turn=turn)  # type: ignore[assignment]
     return connector
 
 

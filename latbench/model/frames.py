@@ -147,6 +147,13 @@ class Recall(msgspec.Struct, tag="recall"):
     version: int
 
 
+class NullTest(msgspec.Struct, tag="null_test"):
+    """Measure your own error with `streams` streams at a time, while others do the same: `of` streams in all."""
+
+    streams: int
+    of: int
+
+
 class Bye(msgspec.Struct, tag="bye"):
     """The run is over, or the worker is refused (`why`): end the process."""
 
@@ -193,10 +200,37 @@ class Prepared(msgspec.Struct, tag="prepared"):
     digest: str = ""
 
 
+class NullTested(msgspec.Struct, tag="null_tested"):
+    """What a null test found in so many requests, counted as `metrics/histogram.py` does; or `why` it found nothing.
+
+    `ttft_error` has a value for each request, `lag` one for each chunk.
+    """
+
+    requests: int = 0
+    ttft_error: bytes = b""
+    lag: bytes = b""
+    why: str = ""
+
+
 class Users(msgspec.Struct, tag="users"):
     """How many of Locust's users live on this worker."""
 
     count: int
+
+
+class Effort(msgspec.Struct, array_like=True, frozen=True):
+    """What an engine had to do, and how late it was, between two batches: [from_ns, to_ns) of the run.
+
+    `cpu_ns` is the time that its process computed, `occupied_ns` the requests under way added up over time. `probe` and
+    `chunk` are its lags (`engine/lag.py`), counted as `metrics/histogram.py` does.
+    """
+
+    from_ns: int
+    to_ns: int
+    cpu_ns: int
+    occupied_ns: int
+    probe: bytes = b""
+    chunk: bytes = b""
 
 
 class Batch(msgspec.Struct, tag="batch"):
@@ -205,7 +239,8 @@ class Batch(msgspec.Struct, tag="batch"):
     Batches are numbered from 1 and sent again until they are acknowledged. `final` marks the last batch of `step`; the
     step is over when the numbers up to it have no gap. `idle`: nothing is in flight, and by the orders up to `version`
     nothing more will begin. `planned` maps `endpoint/phase` to what was due so far; `stopped` maps an endpoint to the
-    guard's reason; `paused` says that a turn had to wait for a lease; `spool` why the spool could not be written.
+    guard's reason; `paused` says that a turn had to wait for a lease; `effort` is of the time since the last batch,
+    None where the engine died before it could say so; `spool` says why the spool could not be written.
     """
 
     step: int
@@ -219,7 +254,7 @@ class Batch(msgspec.Struct, tag="batch"):
     paused: bool = False
     idle: bool = False
     version: int = 0
-    cpu: float | None = None
+    effort: Effort | None = None
     spool: str = ""
 
 
@@ -240,8 +275,24 @@ class Lost(msgspec.Struct, tag="lost"):
     reason: str
 
 
-Down = Job | Prepare | Go | Slots | Shards | Drain | Cancel | StopEndpoint | Lease | Ack | Ping | Grant | Recall | Bye
-Up = Hello | Accepted | Pong | Prepared | Users | Batch | Spending | Lost
+Down = (
+    Job
+    | Prepare
+    | Go
+    | Slots
+    | Shards
+    | Drain
+    | Cancel
+    | StopEndpoint
+    | Lease
+    | Ack
+    | Ping
+    | Grant
+    | Recall
+    | NullTest
+    | Bye
+)
+Up = Hello | Accepted | Pong | Prepared | NullTested | Users | Batch | Spending | Lost
 
 _encoder = msgspec.msgpack.Encoder()
 _down: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from latbench.metrics.catalogue import METRICS, Metric
-from latbench.report import figures, modes, thresholds
+from latbench.report import client_line, figures, modes, thresholds
 from latbench.report.lines import lines, shared
 from latbench.report.text import clean
 
@@ -42,6 +42,9 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield from _table(thresholds.HEAD, thresholds.rows(summary["thresholds"]), trim=False)
     yield f"Run `{run['id']}`: {escape(figures.run_line(run, summary['steps']))}."
     yield ""
+    for line in client_line.lines(found):
+        yield f"- {escape(line)}"
+        yield ""
     for stop in run["stops"]:
         yield f"- stopped: {escape(stop['endpoint'])}: {escape(stop['reason'])}"
     if run["stops"]:

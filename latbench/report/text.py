@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latbench.report import figures, modes, thresholds
+from latbench.report import client_line, figures, modes, thresholds
 from latbench.report.lines import lines, shared
 
 COLUMNS = 80
@@ -47,6 +47,8 @@ def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places:
     page.blank()
     page.line(f"{summary['run']['name']}  run {summary['run']['id']}", "bold")
     page.line(figures.run_line(summary["run"], summary["steps"]))
+    for line in client_line.lines(summary["validity"]):
+        page.line(line, "dim")
     for stop in summary["run"]["stops"]:
         page.line(f"stopped: {stop['endpoint']}: {stop['reason']}", "red")
     warmup = summary["validity"]["warmup"]["outcomes"]

@@ -19,12 +19,13 @@ from typing import Self
 import msgspec
 
 from latbench.model.errors import UserError
+from latbench.model.frames import Effort
 from latbench.model.request import Prompt
 from latbench.model.run import RunRecord
 from latbench.model.sample import Attempt, Headroom, Outcome, Sample
 from latbench.store.errors import StoreError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _APPLICATION_ID = 0x4C415442  # "LATB"; tells our files from other SQLite files
 _BUSY_S = 10.0
@@ -138,6 +139,24 @@ _SINCE_2 = (
     "ALTER TABLE samples ADD COLUMN tools_sequential_ns INTEGER",
 )
 
+_SINCE_3 = (
+    """
+    CREATE TABLE efforts ( -- of an engine between two of its batches: see model/frames.py, Effort
+        run_id TEXT NOT NULL REFERENCES runs (id),
+        worker TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        from_ns INTEGER NOT NULL,
+        to_ns INTEGER NOT NULL,
+        cpu_ns INTEGER NOT NULL,
+        occupied_ns INTEGER NOT NULL,
+        probe BLOB NOT NULL,
+        chunk BLOB NOT NULL,
+        PRIMARY KEY (run_id, worker, number)
+    ) WITHOUT ROWID
+    """,
+)
+
 _KEY = ("run_id", "endpoint", "step", "seq")
 _FIELDS = tuple(name for name in Sample.__struct_fields__ if name not in ("text", "tries"))
 _HEADROOM = _FIELDS.index("headroom")
@@ -153,6 +172,13 @@ _TRIES = Attempt.__struct_fields__
 _INSERT_TRY = f"""
     INSERT INTO attempts (run_id, endpoint, step, seq, number, {", ".join(_TRIES)})
     VALUES ({", ".join("?" * (len(_TRIES) + 5))})
+"""
+
+_EFFORT = Effort.__struct_fields__
+_INSERT_EFFORT = f"""
+    INSERT INTO efforts (run_id, worker, number, step, {", ".join(_EFFORT)})
+    VALUES ({", ".join("?" * (len(_EFFORT) + 4))})
+    ON CONFLICT DO NOTHING
 """
 
 
@@ -222,7 +248,7 @@ class Store:
     def _bring_up_to_date(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         found = self._found_version()  # another process may have done it while this one waited
-        for version, statements in ((1, _SCHEMA), (2, _SINCE_1), (3, _SINCE_2)):
+        for version, statements in ((1, _SCHEMA), (2, _SINCE_1), (3, _SINCE_2), (4, _SINCE_3)):
             for statement in statements if found < version else ():
                 self._connection.execute(statement)
         self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -298,6 +324,21 @@ class Store:
                         stored += 1
                         connection.executemany(_INSERT_TRY, _try_rows(run_id, sample))
             return stored
+
+    def add_effort(self, run_id: str, worker: str, number: int, step: int, effort: Effort) -> None:
+        """Stores and commits what an engine had to do up to its batch `number`. The same one twice changes nothing."""
+        row = (run_id, worker, number, step, *(getattr(effort, name) for name in _EFFORT))
+        with self._transaction() as connection:
+            connection.execute(_INSERT_EFFORT, row)
+
+    def efforts(self, run_id: str) -> Iterator[tuple[str, int, Effort]]:
+        """What the engines of a run had to do, by worker and in order: worker, step, and what it was."""
+        with self._guarded():
+            for worker, step, *fields in self._connection.execute(
+                f"SELECT worker, step, {', '.join(_EFFORT)} FROM efforts WHERE run_id = ? ORDER BY worker, number",
+                (run_id,),
+            ):
+                yield worker, step, Effort(*fields)
 
     def begun(self, run_id: str, worker: str, step: int) -> dict[int, int]:
         """How many requests of each slot a worker has begun in a step."""

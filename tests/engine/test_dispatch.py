@@ -396,7 +396,7 @@ def test_samples_travel_while_the_step_runs() -> None:
         assert any(batch.in_flight == 3 for batch in early)
         told = [one.key for batch in early for one in batch.samples if one.outcome == Outcome.LOST]
         assert len(told) == len(set(told)) > 0, "that it has begun is told once"
-        assert all(batch.cpu is not None and batch.cpu >= 0 for batch in ran.batches)
+        assert all(batch.effort is not None and batch.effort.cpu_ns >= 0 for batch in ran.batches)
 
     run(scenario())
 

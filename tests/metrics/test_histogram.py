@@ -10,7 +10,7 @@ from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.metrics.histogram import HIGHEST_US, LOWEST_US, SIGNIFICANT_DIGITS, SIZE, Histogram
+from latbench.metrics.histogram import HIGHEST_US, LOWEST_US, SIGNIFICANT_DIGITS, SIZE, Histogram, counted
 
 HOUR_NS = HIGHEST_US * 1000
 durations = st.lists(
@@ -133,3 +133,34 @@ def encoded(lowest: int, highest: int, digits: int) -> bytes:
 def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not an encoded histogram"):
         Histogram.decode(data)
+
+
+@given(st.lists(st.lists(st.integers(-5, 4 * 10**12), max_size=50), max_size=5))
+def test_counts_that_travel_make_the_same_histogram(parts: list[list[int]]) -> None:
+    """Buckets and percentiles are those of one histogram of everything, in whatever pieces it came."""
+    whole, pieces = Histogram(), Histogram()
+    for part in parts:
+        values = np.array(part, dtype=np.int64)
+        whole.record(values)
+        pieces.add_counted(counted(values))
+    assert pieces.n == whole.n
+    assert np.array_equal(pieces.counts, whole.counts)
+    for k in (500, 900, 990, 1000):
+        one, other = whole.percentile(k), pieces.percentile(k)
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            assert abs(one - other) <= max(1000, one // 500)
+    if whole.mean_ns is not None and pieces.mean_ns is not None:
+        assert abs(whole.mean_ns - pieces.mean_ns) <= max(1000, whole.mean_ns / 500)
+
+
+def test_counts_are_as_long_as_there_are_different_values() -> None:
+    assert counted(np.array([], dtype=np.int64)) == b""
+    assert len(counted(np.array([5_000] * 1_000_000))) == 6
+    Histogram().add_counted(b"")
+
+
+@pytest.mark.parametrize("data", [b"12345", b"\xff\xff\x01\x00\x00\x00"])
+def test_counts_of_others_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"buffer size|no histogram has"):
+        Histogram().add_counted(data)

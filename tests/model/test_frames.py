@@ -17,6 +17,7 @@ from latbench.model.frames import (
     Batch,
     Bye,
     Down,
+    Effort,
     Job,
     Prepare,
     Slot,
@@ -78,7 +79,7 @@ UPS = st.one_of(*(of(kind) for kind in get_args(Up)))
 
 def test_every_message_of_the_module_goes_up_or_down() -> None:
     tagged = {kind for kind in vars(frames).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)}
-    records = {Sample, Slot, Step, Endpoint, Prompt, Timeouts, Tool}
+    records = {Sample, Slot, Effort, Step, Endpoint, Prompt, Timeouts, Tool}
     assert tagged - records == {*get_args(Down), *get_args(Up)}
 
 

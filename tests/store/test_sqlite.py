@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 import latbench
 from latbench.model.errors import UserError
+from latbench.model.frames import Effort
 from latbench.model.request import Message, Prompt
 from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Attempt, Outcome, Sample
@@ -276,7 +278,7 @@ def test_a_newer_store_is_refused(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
-    with pytest.raises(UserError, match=r"newer latbench \(store version 4, this one knows 3\); upgrade"):
+    with pytest.raises(UserError, match=r"newer latbench \(store version 5, this one knows 4\); upgrade"):
         Store(path)
 
 
@@ -459,9 +461,41 @@ def test_a_store_without_tool_calls_gets_them(path: Path) -> None:
     old = sqlite3.connect(path)
     for name in ("tool_calls", "tools_parallel_ns", "tools_sequential_ns"):
         old.execute(f"ALTER TABLE samples DROP COLUMN {name}")
+    old.execute("DROP TABLE efforts")
     old.execute("PRAGMA user_version = 2")
     old.commit()
     old.close()
     with Store(path) as store:
         store.add_samples("r1", [two])
         assert list(store.samples("r1")) == [one, two]
+
+
+EFFORTS = st.builds(Effort, *(st.integers(0, 2**53) for _ in range(4)), st.binary(max_size=12), st.binary(max_size=12))
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 6), EFFORTS), max_size=12))
+def test_an_effort_is_kept_once_however_often_it_comes(told: list[tuple[str, int, Effort]]) -> None:
+    """The first that comes under a worker's number is the one that was committed: a batch never changes."""
+    with TemporaryDirectory() as folder, Store(Path(folder) / "s.db") as store:
+        store.begin_run(run_record(), [])
+        store.begin_run(run_record("r2"), [])
+        expected: dict[tuple[str, int], Effort] = {}
+        for worker, number, effort in told:
+            expected.setdefault((worker, number), effort)
+            for _ in range(2):
+                store.add_effort("r1", worker, number, 3, effort)
+        assert list(store.efforts("r1")) == [
+            (worker, 3, expected[worker, number]) for worker, number in sorted(expected)
+        ]
+        assert list(store.efforts("r2")) == []
+
+
+def test_an_older_store_knows_no_efforts(path: Path) -> None:
+    with Store(path) as store:
+        store.begin_run(run_record(), [])
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TABLE efforts")
+    connection.execute("PRAGMA user_version = 3")
+    connection.close()
+    with Store(path) as store:
+        assert list(store.efforts("r1")) == []
