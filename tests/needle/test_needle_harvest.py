@@ -59,7 +59,8 @@ def test_too_little_code_says_how_much_there_is() -> None:
 
 
 def test_code_is_never_run(tmp_path: Path) -> None:
-    (tmp_path / "trap.py").write_text(f"import os\n\nos.mkdir({str(tmp_path / 'sprung')!r})\n\n\n{FUNCTION}" * 40)
+    functions = "\n\n".join(FUNCTION.replace("load", f"load{number}") for number in range(90))
+    (tmp_path / "trap.py").write_text(f"import os\n\nos.mkdir({str(tmp_path / 'sprung')!r})\n\n\n{functions}")
     Builder(read_folder(tmp_path).haystack).build(recipe(Kind.BUG, 2_500, source="folder"))
     assert not (tmp_path / "sprung").exists()
 
