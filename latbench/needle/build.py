@@ -5,7 +5,6 @@ held against what was asked for, on the final prompt: depth within one point, le
 name and number as often as planned. What is not so is laid out again in another order, and never sent.
 """
 
-import re
 from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
@@ -30,8 +29,8 @@ DEPTH_TOLERANCE = 0.01
 LENGTH_TOLERANCE = 0.01
 _ATTEMPTS = 8
 _BLOCKS_KEPT = 4
-_EXCLUDED = {Kind.BUG: re.compile(r">>>|\b(?:TODO|FIXME|XXX|BUG)\b")}
-"""What filler must not have, by kind: examples that compete, and hints at bugs of its own."""
+_HINTS = (">>>", "TODO", "FIXME", "XXX", "BUG")
+"""What filler beside bugs must not have: examples that compete, and hints at bugs of its own."""
 
 
 class Builder:
@@ -111,7 +110,7 @@ class Builder:
             budget = recipe.target_tokens - planted_tokens(ground) - RESERVE
             budget -= tokens(around.system) + tokens(around.before) + tokens(around.after)
             filling = Names(Dice(recipe.seed, "filler", recipe.block), names.style, names.taken)
-            usable = partial(_usable, planting.unique, _EXCLUDED.get(recipe.kind))
+            usable = partial(_usable, (*sorted(planting.unique), *(_HINTS if recipe.kind == Kind.BUG else ())))
             ground = replace(ground, files=self._haystack.filler(filling, budget, usable, planting.avoid))
         self._blocks[key] = planting, ground
         if len(self._blocks) > _BLOCKS_KEPT:
@@ -131,9 +130,9 @@ class Builder:
         raise Unsound(f"{recipe.kind}, needle {recipe.needle}: no sound planting in {_ATTEMPTS} draws")
 
 
-def _usable(unique: frozenset[str], excluded: re.Pattern[str] | None, text: str) -> bool:
+def _usable(excluded: tuple[str, ...], text: str) -> bool:
     """Whether a unit of filler may stand beside what is planted."""
-    return not any(word in text for word in unique) and (excluded is None or not excluded.search(text))
+    return not any(word in text for word in excluded)
 
 
 def _seat(item: Item, names: Names) -> Seat:

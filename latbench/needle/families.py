@@ -153,10 +153,10 @@ def {f}({pairs:list[tuple[str, int]]}) -> list[int]:
     {
         "step": _slot(
             OPERATOR,
-            ("{table}.get({key}, 0) + {x}", "everything that belongs to it taken together"),
-            ("{table}.get({key}, 0) - {x}", "everything that belongs to it deducted"),
-            ("max({table}.get({key}, 0), {x})", "the largest that belongs to it, never negative"),
-            ("min({table}.get({key}, 0), {x})", "the smallest that belongs to it, never positive"),
+            ("{table}.get({key}, 0) + {x}", "everything that pertains to it taken together"),
+            ("{table}.get({key}, 0) - {x}", "everything that pertains to it deducted"),
+            ("max({table}.get({key}, 0), {x})", "the largest that pertains to it, never negative"),
+            ("min({table}.get({key}, 0), {x})", "the smallest that pertains to it, never positive"),
         ),
         "view": _slot(
             "",

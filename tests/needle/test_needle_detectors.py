@@ -137,8 +137,9 @@ FEATURES: dict[str, Feature] = {
 
 def guesses(scene: Scene, dice: Dice) -> Iterator[tuple[str, str]]:
     """What each detector names: for every feature the one with most, with least, the odd one and the usual one."""
-    every = dice.shuffled([one.name for one in scene.rivals])  # ties are broken by lot
+    every = [one.name for one in scene.rivals]
     for label, feature in FEATURES.items():
+        every = dice.shuffled(every)  # ties are broken by lot, a lot for each
         values = {name: feature(name, scene) for name in every}
         seen = Counter(values.values())
         yield f"most {label}", max(every, key=values.__getitem__)

@@ -59,7 +59,8 @@ def test_too_little_code_says_how_much_there_is() -> None:
 
 
 def test_code_is_never_run(tmp_path: Path) -> None:
-    (tmp_path / "trap.py").write_text(f"import os\n\nos.mkdir({str(tmp_path / 'sprung')!r})\n\n\n{FUNCTION}" * 40)
+    functions = "\n\n".join(FUNCTION.replace("load", f"load{number}") for number in range(90))
+    (tmp_path / "trap.py").write_text(f"import os\n\nos.mkdir({str(tmp_path / 'sprung')!r})\n\n\n{functions}")
     Builder(read_folder(tmp_path).haystack).build(recipe(Kind.BUG, 2_500, source="folder"))
     assert not (tmp_path / "sprung").exists()
 
@@ -186,8 +187,10 @@ def test_ignore_files_are_read_as_git_reads_them(
     file.write_text("\n".join(lines))
     rules = list(_rules(file, ""))
     parents = ["/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1)]
-    ours = any(_ignored(rules, parent, is_folder=True) for parent in parents) or _ignored(rules, path, is_folder=False)
-    assert ours == GitIgnoreSpec.from_lines(lines).match_file(path)
+    within = any(_ignored(rules, parent, is_folder=True) for parent in parents)
+    theirs = GitIgnoreSpec.from_lines(lines).match_file(path)
+    # What git says of an ignored folder, no later rule can take back; the library lets it.
+    assert (within or _ignored(rules, path, is_folder=False)) == (theirs or within)
 
 
 def test_rules_of_a_folder_hold_below_it_alone(tmp_path: Path) -> None:
