@@ -323,9 +323,9 @@ class _Builder:
             for one in sample.tries:
                 self._kinds.number(one.kind or "unknown")
             self._tries.add(row, sample, self._kinds.numbers, _NUMBERS)
+            self._stayed_ns[sample.step] += sum(one.done_ns - one.sent_ns for one in sample.tries)
         if sample.tool_calls:
             self._tool_times.add(row, sample)
-            self._stayed_ns[sample.step] += sum(one.done_ns - one.sent_ns for one in sample.tries)
         if sample.sent_ns is not None and sample.done_ns is not None:
             self._stayed_ns[sample.step] += sample.done_ns - sample.sent_ns
         if measured and ok:

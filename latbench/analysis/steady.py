@@ -1,7 +1,8 @@
 """Whether a series has become steady, and where: MSER-5. Pure.
 
 MSER-5 (`analysis/intervals.py`) is good at finding an end and bad at saying that there was nothing to cut, since noise
-has a smallest standard error, too. Therefore what it cuts counts only if the cut part is another population (Mann-Whitney, p < 0.001) with another median, by more than 10 %.
+has a smallest standard error, too. Therefore what it cuts counts only if the cut part is another population
+(Mann-Whitney, p < 0.001) with another median, by more than 10 %.
 """
 
 from dataclasses import dataclass
