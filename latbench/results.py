@@ -13,12 +13,17 @@ from typing import Any
 import msgspec
 
 from latbench.analysis.groups import PromptInfo
+from latbench.analysis.needle.trials import TrialRow, Trials, columns
 from latbench.analysis.summary import SCHEMA_VERSION, summarise
 from latbench.analysis.thresholds import FAIL, INCONCLUSIVE
 from latbench.model.errors import ExitCode, UserError
 from latbench.model.lifeline import process_started
+from latbench.model.needle import Grade, TrialOutcome
 from latbench.model.run import RunRecord
-from latbench.model.sample import Sample
+from latbench.model.sample import Outcome, Sample
+from latbench.needle.grade import OF_SAMPLE
+from latbench.needle.rows import row
+from latbench.needle.trial import Planned
 from latbench.report import json as json_report
 from latbench.report import markdown
 from latbench.store.manifest import REPORT, SUMMARY, RunDirectory
@@ -37,7 +42,55 @@ def summary_of(store: Store, record: RunRecord) -> dict[str, Any]:
     """The summary of a stored run, made from its samples."""
     if record.state == "running":
         record = _so_far(store, record)
-    return summarise(record, store.samples(record.id), prompts_of(store, record))
+    return summarise(record, store.samples(record.id), prompts_of(store, record), needle=needle_trials(store, record))
+
+
+def needle_trials(store: Store, record: RunRecord) -> dict[tuple[str, int], Trials]:
+    """The needle trials of a stored run by endpoint and step, with those that it resumed; none of another run.
+
+    Of a round that was begun all trials are there, those that were never sent too; of other rounds none.
+    """
+    rows: dict[tuple[str, int], dict[str, TrialRow]] = {}
+    for run in _resumed(store, record):
+        planned = {one.recipe.trial: one for one in store.trials(run.id)}
+        begun: dict[tuple[str, int], set[int]] = {}
+        for sample in sorted(store.samples(run.id), key=lambda one: one.due_ns) if planned else ():
+            trial, place = planned.get(sample.prompt_id), (sample.endpoint, sample.step)
+            if trial is None or (sample.outcome == Outcome.LOST and run.state == "running"):
+                continue
+            begun.setdefault(place, set()).add(trial.round)
+            rows.setdefault(place, {})[sample.prompt_id] = row(
+                trial.recipe, trial.depth, trial.chance, _grade(sample), sample
+            )
+        for place, numbers in begun.items():
+            for prompt_id, trial in planned.items() if run.state != "running" else ():
+                if trial.round in numbers and prompt_id not in rows[place]:
+                    rows[place][prompt_id] = _unsent(trial, *place)
+    return {place: columns(of_place.values()) for place, of_place in rows.items()}
+
+
+def _grade(sample: Sample) -> Grade:
+    """What became of a trial; one that nobody graded has no answer that is known."""
+    if sample.grade is not None:
+        return sample.grade
+    return Grade(outcome=TrialOutcome.WITHDRAWN if sample.outcome == Outcome.OK else OF_SAMPLE[sample.outcome])
+
+
+def _unsent(trial: Planned, endpoint: str, step: int) -> TrialRow:
+    """The row of a trial that nobody sent."""
+    sample = Sample(endpoint, step, trial.number, trial.recipe.trial, "measure", Outcome.DROPPED)
+    return row(trial.recipe, trial.depth, trial.chance, Grade(outcome=TrialOutcome.WITHDRAWN), sample)
+
+
+def _resumed(store: Store, record: RunRecord) -> list[RunRecord]:
+    """A run and those that it resumed, the oldest first; one that is not in the store any more ends the row."""
+    chain = [record]
+    while resumes := chain[-1].engine.get("needle", {}).get("resumes"):
+        try:
+            chain.append(store.load_run(resumes))
+        except UserError:
+            break
+    return chain[::-1]
 
 
 def exit_code(record: RunRecord, summary: Mapping[str, Any]) -> ExitCode:

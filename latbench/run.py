@@ -6,7 +6,6 @@ prints nothing: what a person watches is `view`, what a program reads is the sum
 
 import os
 import platform
-import secrets
 import socket
 import subprocess
 from collections import Counter
@@ -30,25 +29,27 @@ from latbench.model.frames import Job
 from latbench.model.lifeline import process_started
 from latbench.model.load import Step, Trace
 from latbench.model.request import Endpoint, Prompt
-from latbench.model.run import RunRecord, StepRecord
+from latbench.model.run import RunRecord, StepRecord, new_id
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import being_written, read_spool, remove_segments, spool_root, spools_of
 from latbench.plan.budget import Limits
+from latbench.needle.pages import reader_of
 from latbench.results import exit_code, summary_of, write_reports
-from latbench.scenario.grading import Reader
 from latbench.scenario.loader import Loaded
 from latbench.scenario.prompts import PromptSet
 from latbench.scenario.thresholds import parse
 from latbench.store.errors import StoreError
 from latbench.store.manifest import SCENARIO, RunDirectory
 from latbench.store.sqlite import Store
+from latbench.trials import NeedleRun
 
 
 @dataclass(frozen=True)
 class Plan:
     """What to run and where to keep it. `endpoints` may differ from the scenario's in `base_url`: `sim` is resolved.
 
-    With `abort_early`, a share of errors stops an endpoint, and a threshold that is out of reach stops the run.
+    With `abort_early`, a share of errors stops an endpoint, and a threshold that is out of reach stops the run. With
+    `needle`, the prompts are its trials.
     """
 
     loaded: Loaded
@@ -63,6 +64,7 @@ class Plan:
     join: int = 0
     secret: bytes | None = None
     abort_on_loss: bool = False
+    needle: NeedleRun | None = None
 
     def steps(self) -> list[Step]:
         """The steps of the load."""
@@ -100,7 +102,7 @@ class Session:
         self._say = say
         self.record = _record(plan)
         self.recorder = Recorder()
-        self._reader = Reader(plan.loaded.schema(), plan.prompts.prompts)
+        self._reader = reader_of(self.job(()))
         self.directory: RunDirectory | None = None
         self.coordinator: Coordinator | None = None
         self.interrupted = False
@@ -123,7 +125,8 @@ class Session:
         self.directory = RunDirectory.create(Path("runs"), self.plan.out, record.started_at, record.name, record.id)
         record.directory = str(self.directory.path.absolute())
         self.directory.write_atomic(SCENARIO, msgspec.yaml.encode(record.scenario).decode())
-        self.store.begin_run(record, self.plan.prompts.prompts)
+        needle = self.plan.needle
+        self.store.begin_run(record, self.plan.prompts.prompts, () if needle is None else needle.planned)
 
     def step_begins(self, step: StepRecord) -> None:
         """Keep what a step is to be: should this process die, `runs recover` knows it."""
@@ -245,6 +248,7 @@ class Session:
             respect=loaded.scenario.rate_limits == "respect",
             tools=loaded.tools(),
             repeat=loaded.scenario.repeat,
+            book="" if self.plan.needle is None else str(self.plan.needle.book),
         )
 
     def interrupt(self) -> None:
@@ -287,6 +291,8 @@ class Session:
         self.record.duration_s = coordinator.now_ns() / 1e9
         self.record.engine["cpu"] = coordinator.engine_cpu
         self._sum_planned()
+        if self.plan.needle is not None and self.plan.needle.left and not self.record.stops:
+            self.spent(self.plan.needle.left)
         complete = whole and not self.interrupted and not self.record.stops
         self.record.state = "complete" if complete else "partial"
         self.store.update_run(self.record)
@@ -351,7 +357,7 @@ def measure(
 def _record(plan: Plan) -> RunRecord:
     scenario = plan.loaded.scenario
     return RunRecord(
-        id=secrets.token_hex(5),
+        id=new_id() if plan.needle is None else plan.needle.run_id,
         name=scenario.name,
         scenario_name=scenario.name,
         scenario_sha256=plan.loaded.sha256,
@@ -378,8 +384,20 @@ def _record(plan: Plan) -> RunRecord:
             "pid_started": process_started(os.getpid()) or "",
         },
         git_commit=_git_commit(),
-        engine={"prompts": {"name": plan.prompts.name, "version": plan.prompts.version, "sha256": plan.prompts.sha256}},
+        engine=_engine(plan),
     )
+
+
+def _engine(plan: Plan) -> dict[str, Any]:
+    """What is known of a run before it begins, and has no field of its own."""
+    prompts = plan.prompts
+    found: dict[str, Any] = {
+        "prompts": {"name": prompts.name, "version": prompts.version, "sha256": prompts.sha256}
+    }
+    if plan.needle is not None:
+        folder = plan.needle.source.folder
+        found["needle"] = {"resumes": plan.needle.resumes, "folder": None if folder is None else str(folder)}
+    return found
 
 
 def _sendable(prompt: Prompt) -> Prompt:

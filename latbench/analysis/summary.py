@@ -18,6 +18,8 @@ from latbench.analysis.columns import Columns, Error, Layout, Window, gather
 from latbench.analysis.cost import cost
 from latbench.analysis.groups import SLICES, UNKNOWN, Groups, PromptInfo
 from latbench.analysis.lead import lead
+from latbench.analysis.needle.block import needle_block
+from latbench.analysis.needle.trials import Trials
 from latbench.analysis.repeats import repeat_of, repeats
 from latbench.analysis.sessions import sessions
 from latbench.analysis.tool_loops import tool_loops
@@ -39,8 +41,11 @@ def summarise(
     prompts: Mapping[str, PromptInfo],
     *,
     planned: Mapping[tuple[str, str], int] | None = None,
+    needle: Mapping[tuple[str, int], Trials] | None = None,
 ) -> dict[str, Any]:
     """The summary of a run.
+
+    `needle` has the needle trials by endpoint and step, where the run sent such.
 
     `planned` gives the arrivals that became due by (phase, endpoint), counted apart from the samples and held against
     them. Without it they come from `run.engine["planned"]`, which maps `endpoint/phase`; without that, only their total
@@ -51,7 +56,7 @@ def summarise(
     if run.state == "running":
         samples = (sample for sample in samples if sample.outcome != Outcome.LOST)
     cols = gather(samples, _layout(run, groups.of_prompt))
-    return _Summary(run, cols, groups, _stored_plan(run) if planned is None else planned).document()
+    return _Summary(run, cols, groups, _stored_plan(run) if planned is None else planned, needle or {}).document()
 
 
 def _stored_plan(run: RunRecord) -> dict[tuple[str, str], int]:
@@ -81,11 +86,19 @@ def _layout(run: RunRecord, groups: Mapping[str, int]) -> Layout:
 class _Summary:
     """One summary in the making: the run, its columns, and the row numbers of each endpoint and step."""
 
-    def __init__(self, run: RunRecord, cols: Columns, groups: Groups, planned: Mapping[tuple[str, str], int]) -> None:
+    def __init__(
+        self,
+        run: RunRecord,
+        cols: Columns,
+        groups: Groups,
+        planned: Mapping[tuple[str, str], int],
+        needle: Mapping[tuple[str, int], Trials],
+    ) -> None:
         self.run = run
         self.cols = cols
         self.groups = groups
         self.planned = planned
+        self.needle = needle
         self.good = slo.good_rows(run, cols)
         self.steps = _steps(run, cols)
         self.words = _told_apart(self.steps)
@@ -211,6 +224,8 @@ class _Summary:
         block["lead"] = self._lead(block, rows, step.started_ns)
         block["modes"] = self._modes(name, step, rows)
         block["repeats"] = repeats(self.cols, rows[self.cols.measured[rows]], repeat_of(self.run.scenario))
+        trials = self.needle.get((name, step.index))
+        block["needle"] = None if trials is None else needle_block(trials, self.run.seed)
         block |= {kind: {} for kind in SLICES}
         group = self.cols.group[rows]
         measured = self.cols.measured[rows]
@@ -292,6 +307,7 @@ class _Summary:
                 "by_turn",
                 "modes",
                 "repeats",
+                "needle",
                 *SLICES,
             )
         )

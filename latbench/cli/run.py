@@ -1,30 +1,22 @@
-"""`latbench run`: from flags to a plan, and from a result to the terminal.
-
-Children start before Locust is imported: that import takes a second, and patches the standard library.
-"""
+"""`latbench run`: from flags to a plan, and from a result to the terminal."""
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import click
 
+from latbench.cli.launch import Setup, launch, launch_trials, trials_of
 from latbench.cli.options import load_options
 from latbench.cli.plan import check_budget, estimate_of
-from latbench.cli.progress import Progress
 from latbench.cli.report import show, write_junit
-from latbench.cluster.children import end, start_engine
 from latbench.cluster.handshake import SECRET_ENV, SHORTEST_SECRET, is_loopback, secret_from
 from latbench.model.errors import UserError
 from latbench.plan.estimate import price_line
 from latbench.providers.registry import APIS
 from latbench.scenario.check import load_whole
 from latbench.scenario.loader import Flags, find_scenario
-from latbench.simulated import resolve_sim
-
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _labels(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -132,38 +124,16 @@ def run(
         click.echo(f"latbench: {join} workers are to join with {where}; they are awaited for ten minutes", err=True)
     given = Flags(labels=labels, **flags)  # type: ignore[arg-type]
     loaded, prompts = load_whole(find_scenario(scenario, Path.cwd()), given, os.environ)
-    check_budget(loaded, prompts)
-    steps = loaded.steps(prompts)
-    if not quiet:
-        click.echo(f"latbench: {price_line(estimate_of(loaded, prompts))}", err=True)
-    engine = start_engine() if workers == 1 and not join else None
-    sim: subprocess.Popen[bytes] | None = None
-    try:
-        endpoints, sim = resolve_sim(loaded.endpoints())
-        # Locust takes a second to import and patches the standard library: only now, while the children start.
-        # An interrupt in the middle of that would leave half a library behind: it waits until the import is over.
-        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-        try:
-            from latbench.run import Plan, measure
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
-
-        abort = on_worker_loss == "abort"
-        plan = Plan(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join, secret, abort)
-        with Progress(steps, quiet=quiet) as progress:
-            result = measure(plan, engine, progress.show if progress.shown else None, _say if not quiet else None)
-    finally:
-        if engine is not None:
-            engine.end(1.0)
-        if sim is not None:
-            sim.terminate()
-            end(sim, 2.0)
+    setup = Setup(workers, store, out, window, quiet, not no_abort, on_worker_loss == "abort", join, listen, secret)
+    if loaded.scenario.needle is not None:
+        result = launch_trials(setup, loaded, trials_of(loaded))
+    else:
+        check_budget(loaded, prompts)
+        if not quiet:
+            click.echo(f"latbench: {price_line(estimate_of(loaded, prompts))}", err=True)
+        result = launch(setup, loaded, prompts)
     show(result.summary, (f"store {store}", f"run directory {result.directory}"), as_json=as_json)
     if junit is not None:
         write_junit(result.summary, junit)
     sys.exit(result.exit_code)
 
-
-def _say(words: str) -> None:
-    """Tell whoever has just interrupted the run what happens now."""
-    click.echo(f"latbench: {words}", err=True)

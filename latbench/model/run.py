@@ -1,5 +1,6 @@
 """What is known of a run besides its samples."""
 
+import secrets
 from typing import Any
 
 import msgspec
@@ -73,3 +74,8 @@ class RunRecord(msgspec.Struct):
     stops: list[tuple[str, str]] = []
     notes: list[dict[str, Any]] = []
     engine: dict[str, Any] = {}
+
+
+def new_id() -> str:
+    """The id of a run that has none yet."""
+    return secrets.token_hex(5)

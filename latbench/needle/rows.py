@@ -1,9 +1,8 @@
 """What the analysis of trials is given: a recipe, its grade and its sample as one row."""
 
 from latbench.analysis.needle.trials import TrialRow
-from latbench.model.needle import NO_TTFT
+from latbench.model.needle import NO_TTFT, Grade
 from latbench.model.sample import Outcome, Sample
-from latbench.needle.grade import Grade
 from latbench.needle.trial import Recipe
 
 _NS_PER_MS = 1e6
@@ -19,10 +18,11 @@ def row(
 ) -> TrialRow:
     """The row of one trial. `depth` is the actual one, `chance` that of its key.
 
-    Only an `ok` answer has a TTFT, as everywhere. Only the endpoint's own count of input tokens is held against the
+    Only an `ok` answer has a TTFT, as everywhere, and none of the warm-up counts. Only the endpoint's own count of input tokens is held against the
     expected one, and only where that is known.
     """
     timed = sample.outcome == Outcome.OK and sample.first_token_ns is not None and sample.sent_ns is not None
+    sent_ns = sample.sent_ns or 0
     return TrialRow(
         kind=recipe.kind,
         control=recipe.control,
@@ -32,8 +32,9 @@ def row(
         depth=depth,
         outcome=grade.outcome,
         right=grade.right,
-        ttft_ms=((sample.first_token_ns or 0) - (sample.sent_ns or 0)) / _NS_PER_MS if timed else None,
-        ttft_counts=NO_TTFT.isdisjoint(grade.flags),
+        ttft_ms=((sample.first_token_ns or 0) - sent_ns) / _NS_PER_MS if timed else None,
+        e2e_ms=((sample.last_token_ns or 0) - sent_ns) / _NS_PER_MS if timed else None,
+        ttft_counts=NO_TTFT.isdisjoint(grade.flags) and sample.phase == "measure",
         input_tokens=sample.input_tokens if sample.token_source == "usage" else None,
         expected_input_tokens=expected_input_tokens,
         named_depth=grade.named_depth,

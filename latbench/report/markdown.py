@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from latbench.metrics.catalogue import METRICS, Metric
-from latbench.report import figures, modes, thresholds
+from latbench.report import figures, modes, needle, thresholds
 from latbench.report.lines import lines, shared
 from latbench.report.text import clean
 
@@ -81,6 +81,13 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
         ):
             yield from _table(head, rows)
         return
+    if endpoint["needle"] is not None:
+        yield from _table(needle.HEAD, needle.rows(endpoint["needle"]))
+        yield escape(needle.UNITS)
+        yield ""
+        for what, line in needle.lines(endpoint["needle"]):
+            yield f"- {escape(what)}: {escape(line)}"
+        yield ""
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
         rows = [_metric(metric, table) for metric, table in figures.rows(endpoint["metrics"], rates=rates)]
         if rows:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latbench.report import figures, modes, thresholds
+from latbench.report import figures, modes, needle, thresholds
 from latbench.report.lines import lines, shared
 
 COLUMNS = 80
@@ -157,6 +157,7 @@ def _endpoint(page: Page, name: str, endpoint: Mapping[str, Any], summary: Mappi
             page.blank()
             page.table(head, rows)
         return
+    _needle(page, endpoint["needle"])
     _metrics(page, endpoint)
     if endpoint["modes"] is not None:
         page.blank()
@@ -164,6 +165,17 @@ def _endpoint(page: Page, name: str, endpoint: Mapping[str, Any], summary: Mappi
     slices = [_slices(page, f"by {kind}", endpoint[f"by_{kind}"] or {}) for kind in ("turn", "task")]
     if any(row[0].endswith(figures.THIN) for rows in slices for row in rows):
         page.line(figures.THIN_NOTE, "dim")
+
+
+def _needle(page: Page, found: Mapping[str, Any] | None) -> None:
+    """Needle trials, before the latency of all requests."""
+    if found is None:
+        return
+    page.blank()
+    page.table(needle.HEAD, needle.rows(found))
+    page.line(needle.UNITS, "dim")
+    for what, line in needle.lines(found):
+        page.line(f"{what}: {line}")
 
 
 def _metrics(page: Page, endpoint: Mapping[str, Any]) -> None:

@@ -35,8 +35,8 @@ _MOST_EDGES = 0.95  # what is measured once, of few trials, is not as good as 10
 class Cell:
     """Trials of one kind, length and part of the file, by their actual depth.
 
-    `low` and `high` are the part's ends as shares of the code. `ttft_ms` is what `stats.describe` says of the trials
-    whose TTFT counts. `outcomes` counts them all, the missing ones too.
+    `low` and `high` are the part's ends as shares of the code. `ttft_ms` and `e2e_ms` are what `stats.describe` says of
+    the trials whose TTFT counts. `outcomes` counts them all, the missing ones too.
     """
 
     depth: float
@@ -45,6 +45,7 @@ class Cell:
     share: Share
     outcomes: dict[str, int]
     ttft_ms: dict[str, Any]
+    e2e_ms: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Length:
     share: Share
     outcomes: dict[str, int]
     ttft_ms: dict[str, Any]
+    e2e_ms: dict[str, Any]
     cells: tuple[Cell, ...]
     depth: Depth
     ends: Ends
@@ -139,6 +141,7 @@ def _length(kind: str, length: int, trials: Trials, depth: Depth, threshold: flo
             share=share(trials.of(part == at)),
             outcomes=outcomes(trials.of(part == at)),
             ttft_ms=_ttft(trials.of(part == at)),
+            e2e_ms=_e2e(trials.of(part == at)),
         )
         for at, middle in enumerate(depths)
     )
@@ -149,6 +152,7 @@ def _length(kind: str, length: int, trials: Trials, depth: Depth, threshold: flo
         share=share(trials),
         outcomes=outcomes(trials),
         ttft_ms=_ttft(trials),
+        e2e_ms=_e2e(trials),
         cells=cells,
         depth=depth,
         ends=reliable_ends(kind, length, trials, threshold),
@@ -163,6 +167,10 @@ def outcomes(trials: Trials) -> dict[str, int]:
 
 def _ttft(trials: Trials) -> dict[str, Any]:
     return describe(trials.ttft_ms[trials.ttft_counts])
+
+
+def _e2e(trials: Trials) -> dict[str, Any]:
+    return describe(trials.e2e_ms[trials.ttft_counts])
 
 
 def _depths(parts: list[tuple[str, int, Trials]], cut: frozenset[int], seed: int) -> list[Depth]:

@@ -1,0 +1,124 @@
+"""What needle trials say, as a table and lines: accuracy with its interval by depth, beside the latency of the same."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from latbench.report import figures
+
+HEAD = ("needle, depth", "right", "accuracy", "95 %", "TTFT p50", "p95", "total p50", "p95")
+UNITS = "needle trials: latency in ms, of all that were answered; right: of those with a complete answer"
+
+
+def rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each kind and length, and under it one for each part of the file."""
+    made = []
+    for one in found["lengths"]:
+        made.append(_row(f"{one['kind']}, {tokens(one['length'])}", one))
+        made += [_row(f"  {cell['from'] * 100:.0f}\N{EN DASH}{cell['to'] * 100:.0f} %", cell) for cell in one["depths"]]
+    return made
+
+
+def _row(name: str, one: Mapping[str, Any]) -> list[str]:
+    ends = one["ci95"]
+    return [
+        name,
+        f"{one['correct']}/{one['answered']}",
+        percent(one["accuracy"]),
+        figures.MISSING if ends is None else f"{ends[0] * 100:.0f}\N{EN DASH}{ends[1] * 100:.0f}",
+        *(figures.percentile(one[metric], at) for metric in ("ttft_ms", "e2e_ms") for at in ("p50", "p95")),
+    ]
+
+
+def percent(value: float | None) -> str:
+    """A share of a few trials: more digits than it has would be invented."""
+    return figures.MISSING if value is None else f"{value * 100:.0f} %"
+
+
+def tokens(count: int) -> str:
+    """A length as people name it: `10k`."""
+    return f"{count // 1000}k" if count % 1000 == 0 else f"{count:,}"
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A word or two, and a line: position first, then what qualifies the figures."""
+    several = len(found["lengths"]) > 1
+    for one in found["lengths"]:
+        where = f" of {one['kind']} at {tokens(one['length'])}" if several else ""
+        yield f"position{where}", one["position"]["verdict"]
+        yield from _of_length(one, where)
+    for one in found["effective_context"]:
+        yield f"effective context, {one['kind']}", _context(one)
+    yield from _controls(found)
+
+
+def _of_length(one: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
+    mix = {name: count for name, count in one["outcomes"].items() if name != "correct"}
+    if mix:
+        yield f"not right{where}", ", ".join(f"{name} {count}" for name, count in mix.items())
+    if one["incomplete"]:
+        yield (
+            f"incomplete{where}",
+            f"{one['missing']} of {one['planned']} trials have no answer: accuracy is between {percent(one['worst'])}"
+            f" and {percent(one['best'])} whatever they would have been",
+        )
+    if one["chance"] and one["at_chance"]:
+        yield f"chance{where}", f"guessing reaches {percent(one['chance'])}: no more than that was shown"
+    head, tail = one["reliable"]["head_tokens"], one["reliable"]["tail_tokens"]
+    if head < one["length"] and (head or tail):
+        yield f"read reliably{where}", f"the first {head:,} and the last {tail:,} tokens"
+
+
+def _context(one: Mapping[str, Any]) -> str:
+    parts = [
+        f"certified {_walk(one['certified'])}",
+        f"point {_walk(one['point'])}",
+        f"in every depth {_walk(one['worst_stratum'])}",
+    ]
+    if one["relative"] is not None:
+        parts.append(f"relative {_walk(one['relative'])}")
+    refused = "" if one["refused"] is None else f"; the endpoint refused {tokens(one['refused'])}"
+    tested = f"tested {', '.join(map(tokens, one['lengths']))}"
+    return f"{', '.join(parts)} (at {one['threshold'] * 100:.0f} %; {tested}{refused})"
+
+
+def _walk(found: Mapping[str, Any]) -> str:
+    if found["tokens"] is None:
+        said = "at no tested length"
+    else:
+        said = f"{'\N{GREATER-THAN OR EQUAL TO}' if found['open_ended'] else ''}{tokens(found['tokens'])}"
+    later = f" (again at {', '.join(map(tokens, found['later']))})" if found["later"] else ""
+    return said + later
+
+
+def _controls(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    controls = found["controls"]
+    absent = controls["absent"]
+    if absent is not None:
+        alarm = ": it answers regardless" if absent["answers_regardless"] else ""
+        yield "absent controls", f"{absent['present']} of {absent['answered']} named something{alarm}"
+    for one in controls["base"]:
+        alarm = ": too hard without any filler, ability more than retrieval" if one["too_hard"] else ""
+        yield f"without filler, {one['kind']}", f"{one['correct']}/{one['answered']} right{alarm}"
+    book = controls["closed_book"]
+    if book is not None:
+        alarm = ": known beforehand, or leaked" if book["known"] else ""
+        yield "without the code", f"{book['right']} of {book['answered']} right{alarm}"
+    for one in found["truncation"]:
+        if one["cut"] is not None:
+            yield f"prompts cut at {tokens(one['length'])}", _cut(one)
+        elif one["short"]:
+            yield f"counted short at {tokens(one['length'])}", f"{one['short']} of {one['counted']} prompts"
+    timing = found["ttft_against_depth"]
+    if timing["tripped"]:
+        why = "a cached prefix, it seems" if timing["cached_prefix"] else "caching, or the order of sending"
+        yield "TTFT against depth", (
+            f"{timing['change'] * 100:+.0f} % from the beginning of the file to its end (p {timing['p']:.3f}): {why};"
+            " its latency is not to be believed"
+        )
+    if found["degenerate"] is not None:
+        yield "degenerate", f"nearly every answer is {found['degenerate']}: the questions were not answered"
+
+
+def _cut(one: Mapping[str, Any]) -> str:
+    share = "" if one["read_share"] is None else f", {percent(one['read_share'])} of it was read"
+    return f"the {one['cut']} is missing{share}; nothing is said of position"
