@@ -6,6 +6,7 @@ from typing import Any
 from latbench.report import figures
 
 HEAD = ("needle, depth", "right", "accuracy", "95 %", "TTFT p50", "p95", "total p50", "p95")
+_AT_LEAST = "\N{GREATER-THAN OR EQUAL TO}"
 UNITS = "needle trials: latency in ms, of all that were answered; right: of those with a complete answer"
 
 
@@ -30,8 +31,8 @@ def _row(name: str, one: Mapping[str, Any]) -> list[str]:
 
 
 def percent(value: float | None) -> str:
-    """A share of a few trials: more digits than it has would be invented."""
-    return figures.MISSING if value is None else f"{value * 100:.0f} %"
+    """A share of trials, which are few: one decimal, where there is one."""
+    return figures.MISSING if value is None else f"{round(value * 100, 1):g} %"
 
 
 def tokens(count: int) -> str:
@@ -85,7 +86,7 @@ def _walk(found: Mapping[str, Any]) -> str:
     if found["tokens"] is None:
         said = "at no tested length"
     else:
-        said = f"{'\N{GREATER-THAN OR EQUAL TO}' if found['open_ended'] else ''}{tokens(found['tokens'])}"
+        said = f"{_AT_LEAST if found['open_ended'] else ''}{tokens(found['tokens'])}"
     later = f" (again at {', '.join(map(tokens, found['later']))})" if found["later"] else ""
     return said + later
 
@@ -111,9 +112,12 @@ def _controls(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     timing = found["ttft_against_depth"]
     if timing["tripped"]:
         why = "a cached prefix, it seems" if timing["cached_prefix"] else "caching, or the order of sending"
-        yield "TTFT against depth", (
-            f"{timing['change'] * 100:+.0f} % from the beginning of the file to its end (p {timing['p']:.3f}): {why};"
-            " its latency is not to be believed"
+        yield (
+            "TTFT against depth",
+            (
+                f"{timing['change'] * 100:+.0f} % from the first line to the last (p {timing['p']:.3f}): {why};"
+                " its latency is not to be believed"
+            ),
         )
     if found["degenerate"] is not None:
         yield "degenerate", f"nearly every answer is {found['degenerate']}: the questions were not answered"

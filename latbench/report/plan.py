@@ -15,9 +15,7 @@ from latbench.report import figures, needle
 from latbench.report.text import COLUMNS, clean
 
 
-def document(
-    found: Estimate, power: Power, name: str, sha256: str, promised: Sequence[Promise] = ()
-) -> dict[str, Any]:
+def document(found: Estimate, power: Power, name: str, sha256: str, promised: Sequence[Promise] = ()) -> dict[str, Any]:
     """The estimate with the scenario that it is of."""
     comparison = {"comparison": msgspec.to_builtins(power)}
     needle = {"needle": [asdict(one) | {"powered": one.powered} for one in promised]} if promised else {}
