@@ -76,6 +76,21 @@ def _grade(sample: Sample) -> Grade:
     return Grade(outcome=TrialOutcome.WITHDRAWN if sample.outcome == Outcome.OK else OF_SAMPLE[sample.outcome])
 
 
+def finished_trials(store: Store, record: RunRecord) -> frozenset[str]:
+    """The trials of a run that need not be sent again: at every endpoint, in every step, something has come of them.
+
+    What was withdrawn was never answered, and a rate limit is no answer: both may be sent as they are. Everything else
+    is a result, a failure too; to send it again until it succeeds would choose the result.
+    """
+    done: dict[str, int] = {}
+    places: set[tuple[str, int]] = set()
+    for sample in store.samples(record.id):
+        places.add((sample.endpoint, sample.step))
+        if _grade(sample).outcome not in (TrialOutcome.WITHDRAWN, TrialOutcome.RATE_LIMITED):
+            done[sample.prompt_id] = done.get(sample.prompt_id, 0) + 1
+    return frozenset(prompt_id for prompt_id, times in done.items() if times >= len(places))
+
+
 def _unsent(trial: Planned, endpoint: str, step: int) -> TrialRow:
     """The row of a trial that nobody sent."""
     sample = Sample(endpoint, step, trial.number, trial.recipe.trial, "measure", Outcome.DROPPED)

@@ -32,8 +32,8 @@ from latbench.model.request import Endpoint, Prompt
 from latbench.model.run import RunRecord, StepRecord, new_id
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import being_written, read_spool, remove_segments, spool_root, spools_of
-from latbench.plan.budget import Limits
 from latbench.needle.pages import reader_of
+from latbench.plan.budget import Limits
 from latbench.results import exit_code, summary_of, write_reports
 from latbench.scenario.loader import Loaded
 from latbench.scenario.prompts import PromptSet
@@ -391,9 +391,7 @@ def _record(plan: Plan) -> RunRecord:
 def _engine(plan: Plan) -> dict[str, Any]:
     """What is known of a run before it begins, and has no field of its own."""
     prompts = plan.prompts
-    found: dict[str, Any] = {
-        "prompts": {"name": prompts.name, "version": prompts.version, "sha256": prompts.sha256}
-    }
+    found: dict[str, Any] = {"prompts": {"name": prompts.name, "version": prompts.version, "sha256": prompts.sha256}}
     if plan.needle is not None:
         folder = plan.needle.source.folder
         found["needle"] = {"resumes": plan.needle.resumes, "folder": None if folder is None else str(folder)}

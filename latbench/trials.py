@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -94,7 +95,7 @@ class NeedleRun:
 
 
 def source_of(loaded: Loaded) -> Source:
-    """The haystack that a scenario names; a folder is relative to it, and to the working directory if a flag says it."""
+    """The haystack that a scenario names. A folder is relative to it, that of a flag to the working directory."""
     settings = _settings(loaded)
     if settings.haystack in (GENERATED, STDLIB):
         return Source(settings.haystack, None, settings.strip_comments)
@@ -152,7 +153,9 @@ def within_budget(loaded: Loaded, limits: Limits, trials: list[Numbered]) -> tup
         more = [*kept, *group]
         short = _short_of(loaded, limits, more, times)
         if short and not kept:
-            raise UserError(f"{loaded.where('budget')}: not enough for one round of {len(more)} trials: {short}; raise it")
+            raise UserError(
+                f"{loaded.where('budget')}: not enough for one round of {len(more)} trials: {short}; raise it"
+            )
         if short:
             return kept, f"enough for {number} of {total} rounds, {len(kept)} of {len(trials)} trials ({short})"
         kept = more
@@ -179,6 +182,23 @@ def _short_of(loaded: Loaded, limits: Limits, trials: Sequence[Numbered], times:
     if limits.nano_usd is not None and nano > limits.nano_usd:
         return f"they may cost {nano / 1e9:,.2f} USD"
     return ""
+
+
+def rebuilt(trial: Planned, folder: str | None) -> dict[str, Any]:
+    """A trial made anew from its recipe, as a document. Raises UserError where the prompt is another one now."""
+    recipe = trial.recipe
+    source = Source(recipe.source, None if folder is None else Path(folder), recipe.strip_comments)
+    found = Builder(source.haystack()).build(recipe)
+    return {
+        "trial": recipe.trial,
+        "kind": recipe.kind,
+        "control": recipe.control,
+        "depth": found.depth,
+        "tokens": found.tokens,
+        "prompt_sha256": found.recipe.prompt_sha256,
+        "messages": [{"role": one.role, "content": one.content} for one in found.messages],
+        "targets": msgspec.to_builtins(found.key.targets),
+    }
 
 
 # --- making them ------------------------------------------------------------------------------------------------------

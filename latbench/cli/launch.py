@@ -6,6 +6,7 @@ are made before either, because the prompts are then in a file and this process 
 
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,7 +62,9 @@ class Setup:
     secret: bytes | None = None
 
 
-def launch(setup: Setup, loaded: Loaded, prompts: PromptSet, needle: NeedleRun | None = None, sim: str = "") -> "Result":
+def launch(
+    setup: Setup, loaded: Loaded, prompts: PromptSet, needle: NeedleRun | None = None, sim: str = ""
+) -> "Result":
     """Run a scenario. `sim` is the model that the simulated endpoint is for needle trials, where it is started."""
     steps = loaded.steps(prompts)
     engine = start_engine() if setup.workers == 1 and not setup.join else None
@@ -153,7 +156,7 @@ def launch_trials(setup: Setup, loaded: Loaded, trials: Trials, *, send_code: bo
 def _made(setup: Setup, source: Source, trials: Trials) -> Iterator[NeedleRun]:
     """The trials, made; how far that is, is said on a terminal."""
     total = len(trials.kept)
-    shown = not setup.quiet and click.get_text_stream("stderr").isatty()
+    shown = not setup.quiet and sys.stderr.isatty()
 
     def watch(done: int) -> None:
         if shown and (done % _SHOW_EVERY == 0 or done == total):

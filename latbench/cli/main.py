@@ -14,6 +14,7 @@ from latbench.store.errors import StoreError
 
 _VERBS = {
     "compare": "Hold two runs, or two windows, against each other: ratio, interval, verdict.",
+    "needle": "Positional retrieval in long code: accuracy by depth beside latency.",
     "run": "Measure: live progress, a summary, the store and a run directory.",
     "plan": "Say what a run would send and cost; send nothing.",
     "report": "Print the report of a run again.",

@@ -64,7 +64,9 @@ def promises_of(loaded: Loaded) -> list[Promise]:
     if settings is None:
         return []
     return [
-        promise(kind, length, settings.blocks, settings.depths) for kind in settings.kinds for length in settings.lengths
+        promise(kind, length, settings.blocks, settings.depths)
+        for kind in settings.kinds
+        for length in settings.lengths
     ]
 
 

@@ -8,25 +8,14 @@ from pathlib import Path
 import click
 
 from latbench.cli.launch import Setup, launch, launch_trials, trials_of
-from latbench.cli.options import load_options
+from latbench.cli.options import endpoint_options, keep_options, load_options
 from latbench.cli.plan import check_budget, estimate_of
 from latbench.cli.report import show, write_junit
 from latbench.cluster.handshake import SECRET_ENV, SHORTEST_SECRET, is_loopback, secret_from
 from latbench.model.errors import UserError
 from latbench.plan.estimate import price_line
-from latbench.providers.registry import APIS
 from latbench.scenario.check import load_whole
 from latbench.scenario.loader import Flags, find_scenario
-
-
-def _labels(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    labels = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals or not key:
-            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
-        labels[key] = text
-    return labels
 
 
 def _address(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
@@ -38,18 +27,9 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str | 
     return host.strip("[]"), int(port)
 
 
-class _Expression(click.types.StringParamType):
-    """A threshold. It holds blanks, so that in the environment several are separated by semicolons."""
-
-    envvar_list_splitter = ";"
-
-
 @click.command()
 @click.argument("scenario", default="quickstart")
-@click.option("--url", help="Measure this base URL instead of the scenario's endpoints, as https://host/v1.")
-@click.option("--model", help="The model to ask for.")
-@click.option("--api", help=f"The API it speaks: {', '.join(APIS)}. With --url the default is openai-chat.")
-@click.option("--api-key-env", metavar="NAME", help="The environment variable that holds the key.")
+@endpoint_options
 @load_options
 @click.option("--workers", type=click.IntRange(0, 64), default=1, show_default=True, help="Local worker processes.")
 @click.option("--join", type=click.IntRange(0), default=0, help="Wait for this many `latbench worker`s from elsewhere.")
@@ -61,34 +41,7 @@ class _Expression(click.types.StringParamType):
     show_default=True,
     help="When a worker is lost: the others take over, or the run stops.",
 )
-@click.option("--window", metavar="NAME", help="Label the run with a time window, as peak.")
-@click.option(
-    *("--label", "labels"),
-    metavar="KEY=VALUE",
-    multiple=True,
-    envvar="LATBENCH_RUN_LABEL",
-    callback=_labels,
-    help="Label the run.",
-)
-@click.option("--store", type=click.Path(path_type=Path), default="latbench.db", show_default=True, help="The store.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run directory itself (absent or empty).")
-@click.option(
-    *("--json", "as_json"),
-    is_flag=True,
-    envvar="LATBENCH_RUN_JSON",
-    help="Print summary.json and nothing else on standard output.",
-)
-@click.option(
-    *("--threshold", "thresholds"),
-    type=_Expression(),
-    metavar="EXPR",
-    multiple=True,
-    envvar="LATBENCH_RUN_THRESHOLD",
-    help="What must hold, as 'ttft p95 < 800ms', beside the scenario's thresholds; may be repeated.",
-)
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the thresholds as JUnit XML.")
-@click.option("--no-abort", is_flag=True, help="Do not stop early: for a share of errors, or a threshold out of reach.")
-@click.option("--quiet", is_flag=True, help="No progress and no notices.")
+@keep_options("RUN")
 def run(
     scenario: str,
     labels: dict[str, str],
@@ -136,4 +89,3 @@ def run(
     if junit is not None:
         write_junit(result.summary, junit)
     sys.exit(result.exit_code)
-

@@ -27,9 +27,7 @@ SLICE_NS = 200_000
 MESSAGE_CHARS = 300
 REFUSAL_BYTES = 1 << 16  # of a refusal's body are read; what it says stands at its beginning
 READ_ON_CHARS = 1 << 20  # of an answer are counted and graded
-_READ_ON = frozenset(
-    {Outcome.OK, Outcome.TRUNCATED, Outcome.STREAM_ERROR, Outcome.TIMEOUT, Outcome.STALLED}
-)
+_READ_ON = frozenset({Outcome.OK, Outcome.TRUNCATED, Outcome.STREAM_ERROR, Outcome.TIMEOUT, Outcome.STALLED})
 """What may hold a whole answer, though it may lack its end."""
 _EVENTS_BETWEEN_LOOKS = 8
 _PART_BYTES = 1 << 14  # of a read are framed at a time

@@ -55,5 +55,7 @@ def _reply(key: AnswerKey, named: tuple[Planted, ...]) -> str:
         case Form.NAME_SET:
             answer = {"names": [one.name for one in named]}
         case Form.IDENTIFIER:
-            answer = {"name": first.name} | ({"line": first.line.strip()} if key.asks_line else {})
+            answer = {"name": first.name}
+            if key.asks_line:
+                answer["line"] = first.line.strip()
     return f"ANSWER: {_encoder.encode(answer).decode()}"

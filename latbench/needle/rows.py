@@ -18,8 +18,8 @@ def row(
 ) -> TrialRow:
     """The row of one trial. `depth` is the actual one, `chance` that of its key.
 
-    Only an `ok` answer has a TTFT, as everywhere, and none of the warm-up counts. Only the endpoint's own count of input tokens is held against the
-    expected one, and only where that is known.
+    Only an `ok` answer has a TTFT, as everywhere, and none of the warm-up counts.
+    Only the endpoint's own count of input tokens is held against the expected one, and only where that is known.
     """
     timed = sample.outcome == Outcome.OK and sample.first_token_ns is not None and sample.sent_ns is not None
     sent_ns = sample.sent_ns or 0

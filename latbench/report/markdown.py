@@ -82,7 +82,10 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
             yield from _table(head, rows)
         return
     if endpoint["needle"] is not None:
-        yield from _table(needle.HEAD, needle.rows(endpoint["needle"]))
+        for title, rows in needle.tables(endpoint["needle"]):
+            yield f"### {escape(title)}"
+            yield ""
+            yield from _table(needle.HEAD, rows)
         yield escape(needle.UNITS)
         yield ""
         for what, line in needle.lines(endpoint["needle"]):
@@ -101,7 +104,7 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
         yield ""
     if endpoint["modes"] is not None:
         yield from _table(modes.HEAD, modes.rows(endpoint["modes"]))
-    for kind in ("turn", "task", "language", "tag", "input_length"):
+    for kind in needle.shown_slices(("turn", "task", "language", "tag", "input_length"), endpoint):
         title = f"by {kind.replace('_', ' ')}"
         slices, note = figures.slice_rows(endpoint[f"by_{kind}"] or {})
         if slices:

@@ -1,37 +1,36 @@
 """What needle trials say, as a table and lines: accuracy with its interval by depth, beside the latency of the same."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from latbench.report import figures
 
-HEAD = ("needle, depth", "right", "accuracy", "95 %", "TTFT p50", "p95", "total p50", "p95")
-UNITS = "needle trials: latency in ms, of all that were answered; right: of those with a complete answer"
+HEAD = ("depth", "right", "accuracy (95 %)", "TTFT p50", "p95", "total p50", "p95")
+_AT_LEAST = "\N{GREATER-THAN OR EQUAL TO}"
+UNITS = "right: of the trials with a complete answer; TTFT and total in ms, of every trial that was answered in time"
 
 
-def rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each kind and length, and under it one for each part of the file."""
-    made = []
+def tables(found: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
+    """For each kind and length a title, and rows under `HEAD`: the parts of the file, then all of it."""
     for one in found["lengths"]:
-        made.append(_row(f"{one['kind']}, {tokens(one['length'])}", one))
-        made += [_row(f"  {cell['from'] * 100:.0f}\N{EN DASH}{cell['to'] * 100:.0f} %", cell) for cell in one["depths"]]
-    return made
+        parts = [_row(f"{cell['from'] * 100:.0f}\N{EN DASH}{cell['to'] * 100:.0f} %", cell) for cell in one["depths"]]
+        yield f"needle: {one['kind']} at {tokens(one['length'])} tokens", [*parts, _row("all", one)]
 
 
 def _row(name: str, one: Mapping[str, Any]) -> list[str]:
     ends = one["ci95"]
+    around = "" if ends is None else f" ({ends[0] * 100:.0f}\N{EN DASH}{ends[1] * 100:.0f})"
     return [
         name,
         f"{one['correct']}/{one['answered']}",
-        percent(one["accuracy"]),
-        figures.MISSING if ends is None else f"{ends[0] * 100:.0f}\N{EN DASH}{ends[1] * 100:.0f}",
+        percent(one["accuracy"]) + around,
         *(figures.percentile(one[metric], at) for metric in ("ttft_ms", "e2e_ms") for at in ("p50", "p95")),
     ]
 
 
 def percent(value: float | None) -> str:
-    """A share of a few trials: more digits than it has would be invented."""
-    return figures.MISSING if value is None else f"{value * 100:.0f} %"
+    """A share of trials, which are few: one decimal, where there is one."""
+    return figures.MISSING if value is None else f"{round(value * 100, 1):g} %"
 
 
 def tokens(count: int) -> str:
@@ -44,7 +43,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     several = len(found["lengths"]) > 1
     for one in found["lengths"]:
         where = f" of {one['kind']} at {tokens(one['length'])}" if several else ""
-        yield f"position{where}", one["position"]["verdict"]
+        yield f"by depth{where}", one["position"]["verdict"]
         yield from _of_length(one, where)
     for one in found["effective_context"]:
         yield f"effective context, {one['kind']}", _context(one)
@@ -64,7 +63,7 @@ def _of_length(one: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
     if one["chance"] and one["at_chance"]:
         yield f"chance{where}", f"guessing reaches {percent(one['chance'])}: no more than that was shown"
     head, tail = one["reliable"]["head_tokens"], one["reliable"]["tail_tokens"]
-    if head < one["length"] and (head or tail):
+    if head < one["length"] and (head or tail) and one["reliable"]["least_trials"] >= one["reliable"]["needed"]:
         yield f"read reliably{where}", f"the first {head:,} and the last {tail:,} tokens"
 
 
@@ -72,7 +71,7 @@ def _context(one: Mapping[str, Any]) -> str:
     parts = [
         f"certified {_walk(one['certified'])}",
         f"point {_walk(one['point'])}",
-        f"in every depth {_walk(one['worst_stratum'])}",
+        f"in every depth {_everywhere(one)}",
     ]
     if one["relative"] is not None:
         parts.append(f"relative {_walk(one['relative'])}")
@@ -81,11 +80,17 @@ def _context(one: Mapping[str, Any]) -> str:
     return f"{', '.join(parts)} (at {one['threshold'] * 100:.0f} %; {tested}{refused})"
 
 
+def _everywhere(one: Mapping[str, Any]) -> str:
+    if one["trials_in_a_stratum"] < one["needed"]:
+        return f"unknown, {one['trials_in_a_stratum']} trials in one are too few for any claim"
+    return _walk(one["worst_stratum"])
+
+
 def _walk(found: Mapping[str, Any]) -> str:
     if found["tokens"] is None:
         said = "at no tested length"
     else:
-        said = f"{'\N{GREATER-THAN OR EQUAL TO}' if found['open_ended'] else ''}{tokens(found['tokens'])}"
+        said = f"{_AT_LEAST if found['open_ended'] else ''}{tokens(found['tokens'])}"
     later = f" (again at {', '.join(map(tokens, found['later']))})" if found["later"] else ""
     return said + later
 
@@ -111,10 +116,15 @@ def _controls(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     timing = found["ttft_against_depth"]
     if timing["tripped"]:
         why = "a cached prefix, it seems" if timing["cached_prefix"] else "caching, or the order of sending"
-        yield "TTFT against depth", (
-            f"{timing['change'] * 100:+.0f} % from the beginning of the file to its end (p {timing['p']:.3f}): {why};"
-            " its latency is not to be believed"
+        yield (
+            "TTFT against depth",
+            (
+                f"{timing['change'] * 100:+.0f} % from the first line to the last (p {timing['p']:.3f}): {why};"
+                " its latency is not to be believed"
+            ),
         )
+    elif timing["p"] is not None:
+        yield "TTFT against depth", f"flat, as it should be (p {timing['p']:.3f})"
     if found["degenerate"] is not None:
         yield "degenerate", f"nearly every answer is {found['degenerate']}: the questions were not answered"
 
@@ -122,3 +132,8 @@ def _controls(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _cut(one: Mapping[str, Any]) -> str:
     share = "" if one["read_share"] is None else f", {percent(one['read_share'])} of it was read"
     return f"the {one['cut']} is missing{share}; nothing is said of position"
+
+
+def shown_slices(kinds: Sequence[str], endpoint: Mapping[str, Any]) -> tuple[str, ...]:
+    """The slices that say something: all needle trials have the same task and language."""
+    return tuple(kind for kind in kinds if endpoint["needle"] is None or kind not in ("task", "language"))

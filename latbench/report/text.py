@@ -162,7 +162,10 @@ def _endpoint(page: Page, name: str, endpoint: Mapping[str, Any], summary: Mappi
     if endpoint["modes"] is not None:
         page.blank()
         page.table(modes.HEAD, modes.rows(endpoint["modes"]))
-    slices = [_slices(page, f"by {kind}", endpoint[f"by_{kind}"] or {}) for kind in ("turn", "task")]
+    slices = [
+        _slices(page, f"by {kind}", endpoint[f"by_{kind}"] or {})
+        for kind in needle.shown_slices(("turn", "task"), endpoint)
+    ]
     if any(row[0].endswith(figures.THIN) for rows in slices for row in rows):
         page.line(figures.THIN_NOTE, "dim")
 
@@ -171,8 +174,10 @@ def _needle(page: Page, found: Mapping[str, Any] | None) -> None:
     """Needle trials, before the latency of all requests."""
     if found is None:
         return
-    page.blank()
-    page.table(needle.HEAD, needle.rows(found))
+    for title, rows in needle.tables(found):
+        page.blank()
+        page.line(title, "bold")
+        page.table(needle.HEAD, rows)
     page.line(needle.UNITS, "dim")
     for what, line in needle.lines(found):
         page.line(f"{what}: {line}")

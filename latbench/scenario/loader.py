@@ -332,7 +332,7 @@ class _Override:
         return self._flags.model or first.model
 
     def _needle(self) -> None:
-        """The section `needle` with the keys of the flags; a preset among them replaces it, and the load, altogether."""
+        """The section `needle` with the keys of the flags; a preset among them replaces all of it, and the load."""
         given = dict(self._flags.needle)
         if not given:
             return

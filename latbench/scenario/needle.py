@@ -53,7 +53,9 @@ def parse_share(value: object) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)%", value) if isinstance(value, str) else None
     if match is None:
         bare = isinstance(value, int | float) or (isinstance(value, str) and value.replace(".", "", 1).isdigit())
-        raise ValueError(f"a bare number; write {value}%" if bare and not isinstance(value, bool) else "not a share; write it as 30%")
+        raise ValueError(
+            f"a bare number; write {value}%" if bare and not isinstance(value, bool) else "not a share; write it as 30%"
+        )
     share = Decimal(match[1]) / 100
     if share > 1:
         raise ValueError("more than 100%")

@@ -400,7 +400,7 @@ class Scenario(Record):
     cache: Literal["cold", "warm"] = "cold"
     timeouts: TimeoutSettings = TimeoutSettings()
     drain: Duration = 60 * UNITS_NS["s"]
-    load: Annotated[tuple[LoadEntry, ...], ONE_OR_MORE, Field(validate_default=True)] = ()
+    load: Annotated[tuple[LoadEntry, ...], ONE_OR_MORE] = Field(default=None, validate_default=True)
     endpoints_order: Annotated[Alternate | None, BeforeValidator(_order)] = None
     rate_limits: Literal["observe", "respect"] = "observe"
     demand: Demand | None = None

@@ -5,7 +5,8 @@ told is stored. Merging the same batch twice changes nothing; only a request tha
 what did become of it. WAL mode lets reports and the exporter read while a run writes; `synchronous=NORMAL` survives the
 death of the process, though the last batches may be missing after a loss of power.
 
-The text of answers has no column, but for needle trials. Nothing here deletes. A file that is not ours is refused before a byte of it changes.
+Only the text that answered a needle trial has a column. Nothing here deletes. A file that is not ours is refused
+before a byte of it changes.
 """
 
 import sqlite3

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from latbench.analysis.needle.context import EffectiveContext, Walk, certified_lower
+from latbench.analysis.needle.context import THRESHOLD, EffectiveContext, Walk, certified_lower
 from latbench.analysis.needle.findings import DIP, INCOMPLETE, RECENCY, Depth, Findings, Length, findings
-from latbench.analysis.needle.shares import CONFIDENCE, Share, upper_bound
+from latbench.analysis.needle.shares import CONFIDENCE, Share, least_all_correct, upper_bound
 from latbench.analysis.needle.trials import Trials
 from latbench.analysis.needle.truncation import Truncation
 
@@ -22,7 +22,7 @@ def block(found: Findings) -> dict[str, Any]:
     """The findings as plain data."""
     return {
         "lengths": [_length(one) for one in found.lengths],
-        "effective_context": [_context(one) for one in found.contexts],
+        "effective_context": [_context(one, _shortest(found, one.kind)) for one in found.contexts],
         "pooled_ci95": {kind: None if ends is None else [*ends] for kind, ends in found.pooled.items()},
         "truncation": [_truncation(one) for one in found.truncation],
         "ttft_against_depth": asdict(found.timing)
@@ -62,7 +62,11 @@ def _length(one: Length) -> dict[str, Any]:
             for cell in one.cells
         ],
         "position": _position(one.depth) | {"verdict": verdict(one)},
-        "reliable": {"head_tokens": one.ends.head_tokens, "tail_tokens": one.ends.tail_tokens},
+        "reliable": {
+            "head_tokens": one.ends.head_tokens,
+            "tail_tokens": one.ends.tail_tokens,
+            **_enough(one),
+        },
         "named_elsewhere": {"n": len(away), "median_distance": float(np.median(away)) if len(away) else None},
     }
 
@@ -96,7 +100,19 @@ def _position(found: Depth) -> dict[str, Any]:
     }
 
 
-def _context(found: EffectiveContext) -> dict[str, Any]:
+def _enough(one: Length) -> dict[str, int]:
+    """How many answers the poorest part of the file has, and how many right ones would prove anything of it."""
+    return {
+        "least_trials": min((cell.share.answered for cell in one.cells), default=0),
+        "needed": least_all_correct(THRESHOLD),
+    }
+
+
+def _shortest(found: Findings, kind: str) -> Length:
+    return next(one for one in found.lengths if one.kind == kind)  # lengths rise
+
+
+def _context(found: EffectiveContext, shortest: Length) -> dict[str, Any]:
     return {
         "kind": found.kind,
         "threshold": found.threshold,
@@ -106,6 +122,8 @@ def _context(found: EffectiveContext) -> dict[str, Any]:
         "worst_stratum": _walk(found.worst_stratum),
         "relative": None if found.relative is None else _walk(found.relative),
         "refused": found.refused,
+        "trials_in_a_stratum": _enough(shortest)["least_trials"],
+        "needed": least_all_correct(found.threshold),
     }
 
 
