@@ -24,6 +24,7 @@ from latbench.model.sample import Outcome, Sample
 from latbench.needle.grade import OF_SAMPLE
 from latbench.needle.rows import row
 from latbench.needle.trial import Planned
+from latbench.report import heatmaps
 from latbench.report import json as json_report
 from latbench.report import markdown
 from latbench.store.manifest import REPORT, SUMMARY, RunDirectory
@@ -199,8 +200,12 @@ def summary_named(name: str, store: Path) -> dict[str, Any]:
 
 
 def write_reports(directory: RunDirectory, summary: Mapping[str, Any]) -> None:
-    """Write what people pass on: the summary and the report. Raises StoreError where the disk fails."""
+    """Write what people pass on: the summary, the report, heat maps of needle trials. Raises StoreError where the disk
+    fails.
+    """
     for name, render in ((SUMMARY, json_report.render), (REPORT, markdown.render)):
         text = StringIO()
         render(summary, text)
         directory.write_atomic(name, text.getvalue())
+    for name, picture in heatmaps.svgs(summary).items():
+        directory.write_atomic(name, picture)

@@ -348,11 +348,28 @@ def _part(ends: tuple[float, float]) -> str:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def svgs(found: Block, about: str, stem: str = "needle") -> dict[str, str]:
-    """File name -> SVG of all pictures of a needle block."""
-    return {f"{stem}-{map_.name}.svg": svg(draw(map_, found, about)) for map_ in MAPS}
+def drawings(summary: Block) -> Iterator[tuple[str, Drawing]]:
+    """A name for a file, and the picture, of each endpoint and step of a run that was sent needle trials."""
+    asked = [
+        (name, step["index"], one)
+        for step in summary["steps"]
+        for name, one in step["endpoints"].items()
+        if one["needle"] is not None
+    ]
+    run = summary["run"]
+    for number, (endpoint, step, one) in enumerate(asked, 1):
+        stem = "needle" if len(asked) == 1 else f"needle-{number}"  # names of endpoints may be no names for files
+        which = f", step {step}" if len(summary["steps"]) > 1 else ""
+        about = f"{endpoint} ({one['model']}){which}, run {run['id']} of {run['started_at'][:10]}"
+        for map_ in MAPS:
+            yield f"{stem}-{map_.name}", draw(map_, one["needle"], about)
 
 
-def pngs(found: Block, about: str, stem: str = "needle") -> dict[str, bytes]:
+def svgs(summary: Block) -> dict[str, str]:
+    """File name -> SVG of all pictures of a run; none without needle trials."""
+    return {f"{name}.svg": svg(drawing) for name, drawing in drawings(summary)}
+
+
+def pngs(summary: Block) -> dict[str, bytes]:
     """The same as PNG. Raises UserError where matplotlib is not installed."""
-    return {f"{stem}-{map_.name}.png": png(draw(map_, found, about)) for map_ in MAPS}
+    return {f"{name}.png": png(drawing) for name, drawing in drawings(summary)}
