@@ -24,9 +24,8 @@ from latbench.model.sample import Outcome, Sample
 from latbench.needle.grade import OF_SAMPLE
 from latbench.needle.rows import row
 from latbench.needle.trial import Planned
-from latbench.report import heatmaps
+from latbench.report import heatmaps, markdown
 from latbench.report import json as json_report
-from latbench.report import markdown
 from latbench.store.manifest import REPORT, SUMMARY, RunDirectory
 from latbench.store.sqlite import Store
 
