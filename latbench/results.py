@@ -5,6 +5,7 @@ there, not where it was planned to end. Whether it is still going on can be told
 """
 
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -51,7 +52,7 @@ def needle_trials(store: Store, record: RunRecord) -> dict[tuple[str, int], Tria
     Of a round that was begun all trials are there, those that were never sent too; of other rounds none.
     """
     rows: dict[tuple[str, int], dict[str, TrialRow]] = {}
-    for run in _resumed(store, record):
+    for run in resumed(store, record):
         planned = {one.recipe.trial: one for one in store.trials(run.id)}
         begun: dict[tuple[str, int], set[int]] = {}
         for sample in sorted(store.samples(run.id), key=lambda one: one.due_ns) if planned else ():
@@ -77,18 +78,22 @@ def _grade(sample: Sample) -> Grade:
 
 
 def finished_trials(store: Store, record: RunRecord) -> frozenset[str]:
-    """The trials of a run that need not be sent again: at every endpoint, in every step, something has come of them.
+    """The trials of a run, and of those it resumed, that need not be sent again.
+
+    At every endpoint, in every step, something has come of them.
 
     What was withdrawn was never answered, and a rate limit is no answer: both may be sent as they are. Everything else
     is a result, a failure too; to send it again until it succeeds would choose the result.
     """
-    done: dict[str, int] = {}
-    places: set[tuple[str, int]] = set()
-    for sample in store.samples(record.id):
-        places.add((sample.endpoint, sample.step))
-        if _grade(sample).outcome not in (TrialOutcome.WITHDRAWN, TrialOutcome.RATE_LIMITED):
-            done[sample.prompt_id] = done.get(sample.prompt_id, 0) + 1
-    return frozenset(prompt_id for prompt_id, times in done.items() if times >= len(places))
+    finished: set[str] = set()
+    for run in resumed(store, record):
+        done: Counter[str] = Counter()
+        places: set[tuple[str, int]] = set()
+        for sample in store.samples(run.id):
+            places.add((sample.endpoint, sample.step))
+            done[sample.prompt_id] += _grade(sample).outcome not in (TrialOutcome.WITHDRAWN, TrialOutcome.RATE_LIMITED)
+        finished |= {prompt_id for prompt_id, times in done.items() if times >= len(places)}
+    return frozenset(finished)
 
 
 def _unsent(trial: Planned, endpoint: str, step: int) -> TrialRow:
@@ -97,7 +102,7 @@ def _unsent(trial: Planned, endpoint: str, step: int) -> TrialRow:
     return row(trial.recipe, trial.depth, trial.chance, Grade(outcome=TrialOutcome.WITHDRAWN), sample)
 
 
-def _resumed(store: Store, record: RunRecord) -> list[RunRecord]:
+def resumed(store: Store, record: RunRecord) -> list[RunRecord]:
     """A run and those that it resumed, the oldest first; one that is not in the store any more ends the row."""
     chain = [record]
     while resumes := chain[-1].engine.get("needle", {}).get("resumes"):

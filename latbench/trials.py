@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -31,7 +30,7 @@ from latbench.needle.harvest import stdlib
 from latbench.needle.haystack import Generated, Haystack
 from latbench.needle.pages import page_of
 from latbench.needle.replies import encoded
-from latbench.needle.trial import Control, Planned, Recipe
+from latbench.needle.trial import Control, Planned, Recipe, Trial
 from latbench.plan.budget import Limits, Price, worst_case
 from latbench.scenario.loader import Loaded
 from latbench.scenario.needle import GENERATED, STDLIB, NeedleSettings
@@ -154,10 +153,15 @@ def within_budget(loaded: Loaded, limits: Limits, trials: list[Numbered]) -> tup
         short = _short_of(loaded, limits, more, times)
         if short and not kept:
             raise UserError(
-                f"{loaded.where('budget')}: not enough for one round of {len(more)} trials: {short}; raise it"
+                f"{loaded.where('budget')}: not enough for one round of {len(more)} trials, which may come to"
+                f" {short}; raise it"
             )
         if short:
-            return kept, f"enough for {number} of {total} rounds, {len(kept)} of {len(trials)} trials ({short})"
+            return (
+                kept,
+                f"enough for {number} of {total} rounds, {len(kept)} of {len(trials)} trials: one round more may come to"
+                f" {short}",
+            )
         kept = more
     return kept, ""
 
@@ -173,32 +177,33 @@ def _short_of(loaded: Loaded, limits: Limits, trials: Sequence[Numbered], times:
     each = [Price.of(loaded.prices().get(endpoint.name)) for endpoint in loaded.scenario.endpoints]
     requests = len(trials) * times * len(each)
     if limits.requests is not None and requests > limits.requests:
-        return f"they are {requests:,} requests"
+        return f"{requests:,} requests"
     tokens = (inputs + len(trials) * most) * times * len(each) + worst_case(None, longest_bytes, most).tokens
     if limits.tokens is not None and tokens > limits.tokens:
-        return f"they may take {tokens:,} tokens"
+        return f"{tokens:,} tokens"
     nano = sum(price.nano_usd(inputs, len(trials) * most) for price in each if price is not None) * times
     nano += max(worst_case(price, longest_bytes, most).nano_usd for price in each)
     if limits.nano_usd is not None and nano > limits.nano_usd:
-        return f"they may cost {nano / 1e9:,.2f} USD"
+        return f"{nano / 1e9:,.3f} USD"
     return ""
 
 
-def rebuilt(trial: Planned, folder: str | None) -> dict[str, Any]:
-    """A trial made anew from its recipe, as a document. Raises UserError where the prompt is another one now."""
-    recipe = trial.recipe
-    source = Source(recipe.source, None if folder is None else Path(folder), recipe.strip_comments)
-    found = Builder(source.haystack()).build(recipe)
-    return {
-        "trial": recipe.trial,
-        "kind": recipe.kind,
-        "control": recipe.control,
-        "depth": found.depth,
-        "tokens": found.tokens,
-        "prompt_sha256": found.recipe.prompt_sha256,
-        "messages": [{"role": one.role, "content": one.content} for one in found.messages],
-        "targets": msgspec.to_builtins(found.key.targets),
-    }
+class Again:
+    """Trials of a stored run made again, each when it is asked for. `folder` is where its own code came from."""
+
+    def __init__(self, planned: Sequence[Planned], folder: str | None) -> None:
+        self._recipes = {one.recipe.trial: one.recipe for one in planned}
+        self._folder = None if folder is None else Path(folder)
+        self._builder: Builder | None = None
+
+    def trial(self, prompt_id: str) -> Trial | None:
+        """The trial, byte for byte as it was; None for what was none. Raises UserError where it cannot be made again."""
+        recipe = self._recipes.get(prompt_id)
+        if recipe is None:
+            return None
+        if self._builder is None:
+            self._builder = Builder(Source(recipe.source, self._folder, recipe.strip_comments).haystack())
+        return self._builder.build(recipe)
 
 
 # --- making them ------------------------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from latbench.analysis.columns import Columns, Error, Layout, Window, gather
 from latbench.analysis.cost import cost
 from latbench.analysis.groups import SLICES, UNKNOWN, Groups, PromptInfo
 from latbench.analysis.lead import lead
-from latbench.analysis.needle.block import needle_block
 from latbench.analysis.needle.trials import Trials
 from latbench.analysis.repeats import repeat_of, repeats
 from latbench.analysis.sessions import sessions
@@ -138,6 +137,7 @@ class _Summary:
             "window": run.window,
             "labels": dict(run.labels),
             "exit_code": run.exit_code,
+            "resumes": run.engine.get("needle", {}).get("resumes"),
             "stops": [{"endpoint": endpoint, "reason": why} for endpoint, why in run.stops],
         }
 
@@ -224,14 +224,22 @@ class _Summary:
         block["lead"] = self._lead(block, rows, step.started_ns)
         block["modes"] = self._modes(name, step, rows)
         block["repeats"] = repeats(self.cols, rows[self.cols.measured[rows]], repeat_of(self.run.scenario))
-        trials = self.needle.get((name, step.index))
-        block["needle"] = None if trials is None else needle_block(trials, self.run.seed)
+        block["needle"] = self._needle(name, step)
         block |= {kind: {} for kind in SLICES}
         group = self.cols.group[rows]
         measured = self.cols.measured[rows]
         for kind, value, member in self.groups.slices(np.unique(group[measured])):
             block[kind][value] = self._slice(name, step, rows[member[group]], self._gaps(name, step, member))
         return block | self._conversations(name, step, rows)
+
+    def _needle(self, name: str, step: StepRecord) -> dict[str, Any] | None:
+        """What the needle trials of an endpoint in one step say; null where it was sent none."""
+        trials = self.needle.get((name, step.index))
+        if trials is None:
+            return None
+        from latbench.analysis.needle.block import needle_block  # with SciPy: a second, which most runs do not need
+
+        return needle_block(trials, self.run.seed)
 
     def _slice(self, name: str, step: StepRecord, rows: np.ndarray, gaps: Histogram) -> dict[str, Any]:
         prompts = len(np.unique(self.cols.prompt[rows[self.cols.measured[rows]]]))

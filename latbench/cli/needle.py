@@ -17,13 +17,13 @@ from latbench.cli.report import show, write_junit
 from latbench.model.errors import UserError
 from latbench.model.run import RunRecord, new_id
 from latbench.report import json as json_report
-from latbench.results import finished_trials
+from latbench.results import finished_trials, resumed
 from latbench.scenario.check import load_whole
 from latbench.scenario.loader import Flags, Loaded, find_scenario
 from latbench.scenario.needle import PRESETS
 from latbench.sim.trials import MODELS
 from latbench.store.sqlite import Store
-from latbench.trials import Numbered, rebuilt, within_budget
+from latbench.trials import Again, recipes_of, within_budget
 
 _LISTS = ("kinds", "lengths", "depths")
 _KEYS = ("preset", *_LISTS, "jitter", "blocks", "haystack")
@@ -108,21 +108,27 @@ def _load(path: Path, flags: Flags) -> Loaded:
 
 
 def _resumed(store: Path, name: str, flags: Flags) -> tuple[Loaded, Trials]:
-    """A stored run's own scenario, and those of its trials that are not finished."""
+    """A stored run's own scenario, and those of its trials that are not finished, or were never begun."""
     if flags.needle:
         raise UserError("--resume: sends what was planned; leave out what would change the trials")
     with Store(store, must_exist=True) as opened:
         record = opened.load_run(name)
-        planned = opened.trials(record.id)
+        chain = resumed(opened, record)
+        made = {one.recipe.trial: one.recipe for run in chain for one in opened.trials(run.id)}
         done = finished_trials(opened, record)
-    if not planned:
+    if not made:
         raise UserError(f"run {record.id} sent no needle trials; there is nothing to resume")
-    left = [Numbered(one.number, one.round, one.recipe) for one in planned if one.recipe.trial not in done]
+    loaded = _load_stored(record, flags)
+    planned = recipes_of(loaded, chain[0].id)  # nonces and all, as they were to be sent from the first run on
+    left = [
+        msgspec.structs.replace(one, recipe=made.get(one.recipe.trial, one.recipe))
+        for one in planned
+        if one.recipe.trial not in done
+    ]
     if not left:
         raise UserError(
             f"run {record.id}: all {len(planned)} trials are finished; `latbench report {record.id}` shows them"
         )
-    loaded = _load_stored(record, flags)
     kept, why = within_budget(loaded, limits_of(loaded), left)
     return loaded, Trials(kept, new_id(), why, record.id)
 
@@ -150,7 +156,18 @@ def _rebuild(store: Path, name: str, seq: str) -> None:
             raise UserError(f"--rebuild {seq}: run {record.id} has requests 0 to {len(planned) - 1}")
         trial = planned[int(seq)]
         answers = opened.answers(record.id, trial.recipe.trial)
-    document = rebuilt(trial, record.engine["needle"]["folder"])
+    found = Again(planned, record.engine["needle"]["folder"]).trial(trial.recipe.trial)
+    assert found is not None
+    document: dict[str, Any] = {
+        "trial": trial.recipe.trial,
+        "kind": trial.recipe.kind,
+        "control": trial.recipe.control,
+        "depth": found.depth,
+        "tokens": found.tokens,
+        "prompt_sha256": found.recipe.prompt_sha256,
+        "messages": [{"role": one.role, "content": one.content} for one in found.messages],
+        "targets": msgspec.to_builtins(found.key.targets),
+    }
     document["requests"] = [
         {
             "endpoint": sample.endpoint,

@@ -2,10 +2,10 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from latbench.analysis.needle.promise import Promise, promise
 from latbench.cli.options import load_options
 from latbench.model.errors import UserError
 from latbench.plan.budget import Limits
@@ -17,6 +17,9 @@ from latbench.scenario.check import load_whole
 from latbench.scenario.loader import Flags, Loaded, find_scenario
 from latbench.scenario.prompts import PromptSet
 from latbench.trials import prompts_of, recipes_of, within_budget
+
+if TYPE_CHECKING:
+    from latbench.analysis.needle.promise import Promise
 
 
 @click.command()
@@ -58,11 +61,13 @@ def estimate_of(loaded: Loaded, prompts: PromptSet) -> Estimate:
     )
 
 
-def promises_of(loaded: Loaded) -> list[Promise]:
+def promises_of(loaded: Loaded) -> "list[Promise]":
     """What the needle trials of a scenario will be able to show; nothing of a scenario without such."""
     settings = loaded.scenario.needle
     if settings is None:
         return []
+    from latbench.analysis.needle.promise import promise  # with SciPy: a second, which other plans do not need
+
     return [
         promise(kind, length, settings.blocks, settings.depths)
         for kind in settings.kinds

@@ -42,6 +42,9 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield from _table(thresholds.HEAD, thresholds.rows(summary["thresholds"]), trim=False)
     yield f"Run `{run['id']}`: {escape(figures.run_line(run, summary['steps']))}."
     yield ""
+    if resumes := needle.resumes(run):
+        yield f"- {escape(resumes)}"
+        yield ""
     for stop in run["stops"]:
         yield f"- stopped: {escape(stop['endpoint'])}: {escape(stop['reason'])}"
     if run["stops"]:

@@ -10,6 +10,12 @@ _AT_LEAST = "\N{GREATER-THAN OR EQUAL TO}"
 UNITS = "right: of the trials with a complete answer; TTFT and total in ms, of every trial that was answered in time"
 
 
+def resumes(run: Mapping[str, Any]) -> str:
+    """What is to be known of a run that went on with the trials of another; empty for any other run."""
+    earlier = run.get("resumes")
+    return f"goes on with run {earlier}: needle figures are of both, all others of this run alone" if earlier else ""
+
+
 def tables(found: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
     """For each kind and length a title, and rows under `HEAD`: the parts of the file, then all of it."""
     for one in found["lengths"]:

@@ -4,18 +4,22 @@ import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from latbench.analysis.needle.promise import Promise
 from latbench.plan.estimate import Estimate, StepEstimate, dollars, price_line, short
 from latbench.plan.power import Power
 from latbench.report import figures, needle
 from latbench.report.text import COLUMNS, clean
 
+if TYPE_CHECKING:
+    from latbench.analysis.needle.promise import Promise
 
-def document(found: Estimate, power: Power, name: str, sha256: str, promised: Sequence[Promise] = ()) -> dict[str, Any]:
+
+def document(
+    found: Estimate, power: Power, name: str, sha256: str, promised: "Sequence[Promise]" = ()
+) -> dict[str, Any]:
     """The estimate with the scenario that it is of."""
     comparison = {"comparison": msgspec.to_builtins(power)}
     needle = {"needle": [asdict(one) | {"powered": one.powered} for one in promised]} if promised else {}
@@ -23,7 +27,7 @@ def document(found: Estimate, power: Power, name: str, sha256: str, promised: Se
 
 
 def render(
-    found: Estimate, power: Power, name: str, out: TextIO, promised: Sequence[Promise] = (), left: str = ""
+    found: Estimate, power: Power, name: str, out: TextIO, promised: "Sequence[Promise]" = (), left: str = ""
 ) -> None:
     """Write the estimate of a scenario, of needle trials with what they will show; `left` if a budget cuts them."""
     cut = [f"the budget is {left}"] if left else []
@@ -33,7 +37,7 @@ def render(
             out.write(f"{part}\n")
 
 
-def promises(promised: Sequence[Promise]) -> Iterator[str]:
+def promises(promised: "Sequence[Promise]") -> Iterator[str]:
     """What needle trials will be able to show, a line for all lengths of which the same is said."""
     said: dict[str, list[str]] = {}
     for one in promised:
@@ -43,7 +47,7 @@ def promises(promised: Sequence[Promise]) -> Iterator[str]:
         yield f"{kind} at {', '.join(lengths)}: {promise}"
 
 
-def _promise(one: Promise) -> str:
+def _promise(one: "Promise") -> str:
     width = f"{one.trials} trials: accuracy within {one.half_width * 100:.0f} points, if 90 % are right"
     if one.detectable is None:
         position = "not powered for position"

@@ -47,6 +47,8 @@ def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places:
     page.blank()
     page.line(f"{summary['run']['name']}  run {summary['run']['id']}", "bold")
     page.line(figures.run_line(summary["run"], summary["steps"]))
+    if resumes := needle.resumes(summary["run"]):
+        page.line(resumes)
     for stop in summary["run"]["stops"]:
         page.line(f"stopped: {stop['endpoint']}: {stop['reason']}", "red")
     warmup = summary["validity"]["warmup"]["outcomes"]

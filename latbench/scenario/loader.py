@@ -244,7 +244,15 @@ def _thresholds_misplaced(scenario: Scenario, document: Document, from_flags: Ma
     steps, lines = len(scenario.steps()), []
     for index, text in enumerate(scenario.thresholds):
         found = parse(text)
-        why = misplaced(found, endpoints=names, unpriced=unpriced, tasks=TASKS, steps=steps, slo=bool(scenario.slo))
+        why = misplaced(
+            found,
+            endpoints=names,
+            unpriced=unpriced,
+            tasks=TASKS,
+            steps=steps,
+            slo=bool(scenario.slo),
+            needle=scenario.needle is not None,
+        )
         if why is not None:
             place = _where(document, from_flags, ("thresholds", index))
             lines.append(f'{place}: "{text}": {why}')

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from latbench.model.needle import Grade
 from latbench.model.request import Message
 from latbench.model.sample import Outcome, Sample
 from latbench.needle.grade import grade

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from latbench.analysis.intervals import holm_of_known
 from latbench.analysis.needle.context import (
     THRESHOLD,
     EffectiveContext,
@@ -17,7 +18,7 @@ from latbench.analysis.needle.context import (
     reliable_ends,
 )
 from latbench.analysis.needle.controls import Absent, Base, ClosedBook, absent, bases, closed_book, degenerate
-from latbench.analysis.needle.position import Position, depth_bins, depth_edges, ends_above_middle, holm, position
+from latbench.analysis.needle.position import Position, depth_bins, depth_edges, ends_above_middle, position
 from latbench.analysis.needle.power import detectable_dip, powered
 from latbench.analysis.needle.shares import Share, blocks_interval, share
 from latbench.analysis.needle.timing import DepthTiming, ttft_against_depth
@@ -176,8 +177,8 @@ def _e2e(trials: Trials) -> dict[str, Any]:
 def _depths(parts: list[tuple[str, int, Trials]], cut: frozenset[int], seed: int) -> list[Depth]:
     """What is said about position at each length, corrected over all of them."""
     tests = [position(part, seed) for _, _, part in parts]
-    both = holm([p for test in tests for p in (test.p_dip, test.p_trend)])
-    anything = holm([test.p_any for test in tests])
+    both = holm_of_known([p for test in tests for p in (test.p_dip, test.p_trend)])
+    anything = holm_of_known([test.p_any for test in tests])
     found = []
     for at, ((_, length, part), test) in enumerate(zip(parts, tests, strict=True)):
         p_dip, p_trend = both[2 * at], both[2 * at + 1]
