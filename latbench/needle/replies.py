@@ -13,7 +13,10 @@ _encoder = msgspec.json.Encoder()
 
 
 class Replies(msgspec.Struct, frozen=True, kw_only=True):
-    """One trial. `line` is what must have been read for the right reply: one line, several, or None of a control."""
+    """One trial. `line` is what must have been read for the right reply, None of a control.
+
+    It is the answer-bearing line, with as many beside it as tell it from others like it, or a list of such lines.
+    """
 
     nonce: str
     line: str | list[str] | None
@@ -27,12 +30,12 @@ class Replies(msgspec.Struct, frozen=True, kw_only=True):
 def replies(trial: Trial) -> Replies:
     """What may be answered to a trial."""
     key = trial.key
-    lines = [one.line for one in (*key.targets, *key.parts)] if key.present else []
+    lines = [_unique(trial.code, one) for one in (*key.targets, *key.parts)] if key.present and trial.code else []
     return Replies(
         nonce=trial.recipe.nonce,
         line=lines[0] if len(lines) == 1 else lines or None,
         right=_reply(key, key.targets) if key.present else _ABSENT,
-        wrong=[_reply(key, (decoy,)) for decoy in key.decoys],
+        wrong=[_reply(key, (decoy,)) for decoy in key.decoys if _has_answer(key, decoy)],
         absent=_ABSENT,
         depth=trial.depth,
         length=trial.recipe.tokens,
@@ -42,6 +45,22 @@ def replies(trial: Trial) -> Replies:
 def encoded(trial: Trial) -> bytes:
     """The replies to a trial as a line of JSON."""
     return _encoder.encode(replies(trial)) + b"\n"
+
+
+def _has_answer(key: AnswerKey, rival: Planted) -> bool:
+    return rival.value is not None or key.form not in (Form.INTEGER, Form.NAMES)
+
+
+def _unique(code: str, planted: Planted) -> str:
+    """The answer-bearing line. Where the same stands elsewhere too, those after and before it come with it."""
+    lines = code.splitlines()
+    first, last = planted.line_number - 1, planted.line_number
+    while f"\n{code}\n".count("\n".join(("", *lines[first:last], ""))) > 1:
+        if ((last - first) % 2 and last < len(lines)) or first == 0:
+            last += 1
+        else:
+            first -= 1
+    return "\n".join(lines[first:last])
 
 
 def _reply(key: AnswerKey, named: tuple[Planted, ...]) -> str:

@@ -22,10 +22,10 @@ from latbench.needle.build import Builder
 from latbench.needle.grade import grade
 from latbench.needle.grid import Grid, rounds
 from latbench.needle.haystack import Generated
+from latbench.needle.replies import encoded
 from latbench.needle.rows import row
-from latbench.needle.trial import AnswerKey, Form, Planted, Trial
+from latbench.needle.trial import Trial
 
-ABSENT = "ANSWER: ABSENT"
 CLIENTS = 24
 _BYTES_PER_TOKEN = 4  # as the endpoint counts
 
@@ -38,51 +38,8 @@ def made(grid: Grid, run_id: str = "models") -> list[Trial]:
 
 def write_answers(path: Path, trials: Iterable[Trial]) -> Path:
     """What the simulated endpoint has to know of them."""
-    path.write_text("".join(json.dumps(_answers(trial)) + "\n" for trial in trials))
+    path.write_bytes(b"".join(map(encoded, trials)))
     return path
-
-
-def _answers(trial: Trial) -> dict[str, Any]:
-    key = trial.key
-    right = _reply(key, key.targets) if key.present else ABSENT
-    rivals = [_reply(key, (rival,)) for rival in key.decoys if _has_answer(key, rival)]
-    return {
-        "nonce": trial.recipe.nonce,
-        "line": [_unique(trial.code, target) for target in (*key.targets, *key.parts)] if key.present else None,
-        "right": right,
-        "wrong": rivals,
-        "absent": ABSENT,
-        "depth": trial.depth,
-        "length": trial.recipe.tokens,
-    }
-
-
-def _has_answer(key: AnswerKey, rival: Planted) -> bool:
-    return rival.value is not None or key.form not in (Form.INTEGER, Form.NAMES)
-
-
-def _reply(key: AnswerKey, named: Sequence[Planted]) -> str:
-    """What says so in the form that is asked for."""
-    first = named[0]
-    said: dict[str, Any]
-    if key.form is Form.IDENTIFIER:
-        said = {"name": first.name} | ({"line": first.line} if key.asks_line else {})
-    elif key.form is Form.INTEGER:
-        said = {"value": first.value}
-    elif key.form is Form.NAMES:
-        said = {"names": first.value}
-    else:
-        said = {"names": [one.name for one in named]}
-    return f"ANSWER: {json.dumps(said)}"
-
-
-def _unique(code: str, planted: Planted) -> str:
-    """The answer-bearing line, with as many of those after and before it as tell it from others like it."""
-    lines = code.splitlines()
-    first, last = planted.line_number - 1, planted.line_number
-    while f"\n{code}\n".count("\n" + "\n".join(lines[first:last]) + "\n") > 1:
-        first, last = first - (last - first) % 2, last + (last - first + 1) % 2
-    return "\n".join(lines[first:last])
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
