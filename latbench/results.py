@@ -23,12 +23,15 @@ from latbench.model.needle import Grade, TrialOutcome
 from latbench.model.run import RunRecord
 from latbench.model.sample import Outcome, Sample
 from latbench.needle.grade import OF_SAMPLE
-from latbench.needle.rows import row
+from latbench.needle.rows import calibrated, row
 from latbench.needle.trial import Planned
 from latbench.report import heatmaps, markdown
 from latbench.report import json as json_report
 from latbench.store.manifest import REPORT, SUMMARY, RunDirectory
 from latbench.store.sqlite import Store
+
+Place = tuple[str, int]
+"""An endpoint and a step."""
 
 
 def prompts_of(store: Store, record: RunRecord) -> dict[str, PromptInfo]:
@@ -46,28 +49,31 @@ def summary_of(store: Store, record: RunRecord) -> dict[str, Any]:
     return summarise(record, store.samples(record.id), prompts_of(store, record), needle=needle_trials(store, record))
 
 
-def needle_trials(store: Store, record: RunRecord) -> dict[tuple[str, int], Trials]:
+def needle_trials(store: Store, record: RunRecord) -> dict[Place, Trials]:
     """The needle trials of a stored run by endpoint and step, with those that it resumed; none of another run.
 
     Of a round that was begun all trials are there, those that were never sent too; of other rounds none.
     """
-    rows: dict[tuple[str, int], dict[str, TrialRow]] = {}
+    rows: dict[Place, dict[str, tuple[TrialRow, int]]] = {}
     for run in resumed(store, record):
         planned = {one.recipe.trial: one for one in store.trials(run.id)}
-        begun: dict[tuple[str, int], set[int]] = {}
+        begun: dict[Place, set[int]] = {}
         for sample in sorted(store.samples(run.id), key=lambda one: one.due_ns) if planned else ():
             trial, place = planned.get(sample.prompt_id), (sample.endpoint, sample.step)
             if trial is None or (sample.outcome == Outcome.LOST and run.state == "running"):
                 continue
             begun.setdefault(place, set()).add(trial.round)
-            rows.setdefault(place, {})[sample.prompt_id] = row(
-                trial.recipe, trial.depth, trial.chance, _grade(sample), sample
-            )
-        for place, numbers in begun.items():
-            for prompt_id, trial in planned.items() if run.state != "running" else ():
-                if trial.round in numbers and prompt_id not in rows[place]:
-                    rows[place][prompt_id] = _unsent(trial, *place)
-    return {place: columns(of_place.values()) for place, of_place in rows.items()}
+            rows.setdefault(place, {})[sample.prompt_id] = _row(trial, sample)
+        for (endpoint, step), numbers in begun.items() if run.state != "running" else ():
+            for name, trial in planned.items():
+                if trial.round in numbers and name not in rows[endpoint, step]:
+                    never = Sample(endpoint, step, trial.number, name, "measure", Outcome.DROPPED)
+                    rows[endpoint, step][name] = _row(trial, never)
+    return {place: columns(calibrated([*of_place.values()])) for place, of_place in rows.items()}
+
+
+def _row(trial: Planned, sample: Sample) -> tuple[TrialRow, int]:
+    return row(trial.recipe, trial.depth, trial.chance, _grade(sample), sample), trial.tokens
 
 
 def _grade(sample: Sample) -> Grade:
@@ -88,18 +94,12 @@ def finished_trials(store: Store, record: RunRecord) -> frozenset[str]:
     finished: set[str] = set()
     for run in resumed(store, record):
         done: Counter[str] = Counter()
-        places: set[tuple[str, int]] = set()
+        places: set[Place] = set()
         for sample in store.samples(run.id):
             places.add((sample.endpoint, sample.step))
             done[sample.prompt_id] += _grade(sample).outcome not in (TrialOutcome.WITHDRAWN, TrialOutcome.RATE_LIMITED)
         finished |= {prompt_id for prompt_id, times in done.items() if times >= len(places)}
     return frozenset(finished)
-
-
-def _unsent(trial: Planned, endpoint: str, step: int) -> TrialRow:
-    """The row of a trial that nobody sent."""
-    sample = Sample(endpoint, step, trial.number, trial.recipe.trial, "measure", Outcome.DROPPED)
-    return row(trial.recipe, trial.depth, trial.chance, Grade(outcome=TrialOutcome.WITHDRAWN), sample)
 
 
 def resumed(store: Store, record: RunRecord) -> list[RunRecord]:

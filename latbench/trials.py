@@ -159,8 +159,8 @@ def within_budget(loaded: Loaded, limits: Limits, trials: list[Numbered]) -> tup
         if short:
             return (
                 kept,
-                f"enough for {number} of {total} rounds, {len(kept)} of {len(trials)} trials: one round more may come to"
-                f" {short}",
+                f"enough for {number} of {total} rounds, {len(kept)} of {len(trials)} trials:"
+                f" one round more may come to {short}",
             )
         kept = more
     return kept, ""
@@ -197,7 +197,7 @@ class Again:
         self._builder: Builder | None = None
 
     def trial(self, prompt_id: str) -> Trial | None:
-        """The trial, byte for byte as it was; None for what was none. Raises UserError where it cannot be made again."""
+        """The trial, byte for byte as it was; None for what was none. Raises UserError where that cannot be done."""
         recipe = self._recipes.get(prompt_id)
         if recipe is None:
             return None

@@ -1,10 +1,17 @@
 """What the analysis of trials is given: a recipe, its grade and its sample as one row."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from latbench.analysis.needle.trials import TrialRow
-from latbench.model.needle import NO_TTFT, Grade
+from latbench.model.needle import NO_TTFT, Grade, TrialOutcome
 from latbench.model.sample import Outcome, Sample
+from latbench.needle.grade import SHORT_PROMPT
 from latbench.needle.trial import Recipe
 
+LEAST_SHORTER = 5
+"""So many shorter prompts tell how an endpoint counts."""
 _NS_PER_MS = 1e6
 
 
@@ -40,3 +47,27 @@ def row(
         named_depth=grade.named_depth,
         chance=chance,
     )
+
+
+def calibrated(rows: Sequence[tuple[TrialRow, int]]) -> list[TrialRow]:
+    """Rows of one endpoint, held against its own count of the tokens of shorter prompts; each with our count.
+
+    What an endpoint counts for one of our tokens is the same at every length, but for a template of a few tokens. So
+    the prompts of at most half the length say what to expect, if they are `LEAST_SHORTER`: controls without filler, or
+    a shorter length of the run. Where a prompt was counted far shorter than that, it was not read whole, and its answer
+    says nothing; its row still tells whether that was right.
+    """
+    counted = [(ours, row.input_tokens / ours) for row, ours in rows if row.input_tokens is not None]
+    sizes = np.array([ours for ours, _ in counted], dtype=np.float64)
+    ratios = np.array([ratio for _, ratio in counted], dtype=np.float64)
+    found = []
+    for row, ours in rows:
+        shorter = ratios[sizes <= ours / 2]
+        if len(shorter) < LEAST_SHORTER:
+            found.append(row)
+            continue
+        expected = float(np.median(shorter)) * ours
+        cut = row.input_tokens is not None and row.input_tokens < SHORT_PROMPT * expected
+        outcome = TrialOutcome.TRUNCATED_PROMPT if cut else row.outcome
+        found.append(row._replace(expected_input_tokens=expected, outcome=outcome))
+    return found

@@ -66,7 +66,7 @@ def _of_length(one: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
             f"{one['missing']} of {one['planned']} trials have no answer: accuracy is between {percent(one['worst'])}"
             f" and {percent(one['best'])} whatever they would have been",
         )
-    if one["chance"] and one["at_chance"]:
+    if one["answered"] and one["chance"] and one["at_chance"]:
         yield f"chance{where}", f"guessing reaches {percent(one['chance'])}: no more than that was shown"
     head, tail = one["reliable"]["head_tokens"], one["reliable"]["tail_tokens"]
     if head < one["length"] and (head or tail) and one["reliable"]["least_trials"] >= one["reliable"]["needed"]:
@@ -88,7 +88,7 @@ def _context(one: Mapping[str, Any]) -> str:
 
 def _everywhere(one: Mapping[str, Any]) -> str:
     if one["trials_in_a_stratum"] < one["needed"]:
-        return f"unknown, {one['trials_in_a_stratum']} trials in one are too few for any claim"
+        return f"unknown (of {one['needed']} trials in each that it takes, there are {one['trials_in_a_stratum']})"
     return _walk(one["worst_stratum"])
 
 
@@ -104,7 +104,7 @@ def _walk(found: Mapping[str, Any]) -> str:
 def _controls(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     controls = found["controls"]
     absent = controls["absent"]
-    if absent is not None:
+    if absent is not None and absent["answered"]:
         alarm = ": it answers regardless" if absent["answers_regardless"] else ""
         yield "absent controls", f"{absent['present']} of {absent['answered']} named something{alarm}"
     for one in controls["base"]:
