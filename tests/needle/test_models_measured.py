@@ -1,4 +1,4 @@
-"""The simulated models measured by `latbench needle`, from haystack to report: what each must come to (needle.md, 9)."""
+"""The simulated models measured by `latbench needle`, from haystack to report: what each has to come to."""
 
 import json
 from pathlib import Path
