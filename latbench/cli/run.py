@@ -11,13 +11,14 @@ from pathlib import Path
 
 import click
 
+from latbench.cli.exporting import Address, Exporter, export_options
 from latbench.cli.options import load_options
 from latbench.cli.plan import check_budget, estimate_of
 from latbench.cli.progress import Progress
 from latbench.cli.report import show
 from latbench.cluster.children import end, start_engine
 from latbench.cluster.handshake import SECRET_ENV, SHORTEST_SECRET, is_loopback, secret_from
-from latbench.model.errors import UserError
+from latbench.model.errors import ExitCode, UserError
 from latbench.plan.estimate import price_line
 from latbench.providers.registry import APIS
 from latbench.scenario.check import load_whole
@@ -80,6 +81,7 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str | 
     envvar="LATBENCH_RUN_JSON",
     help="Print summary.json and nothing else on standard output.",
 )
+@export_options
 @click.option("--no-abort", is_flag=True, help="Do not stop an endpoint for its share of errors.")
 @click.option("--quiet", is_flag=True, help="No progress and no notices.")
 def run(
@@ -95,6 +97,10 @@ def run(
     as_json: bool,
     no_abort: bool,
     quiet: bool,
+    metrics_addr: Address | None,
+    metrics_keep: float,
+    pushgateway: str | None,
+    remote_write: str | None,
     **flags: str | int | Path | None,
 ) -> None:
     """Measure the endpoints of SCENARIO, a file or a name (default: quickstart, which starts a simulated endpoint)."""
@@ -112,6 +118,8 @@ def run(
     if listen is not None and not quiet:
         where = f"`latbench worker --master {listen[0]}:{listen[1]}`"
         click.echo(f"latbench: {join} workers are to join with {where}; they are awaited for ten minutes", err=True)
+    say = None if quiet else _say
+    exporter = Exporter(metrics_addr, metrics_keep, pushgateway, remote_write, say)
     given = Flags(labels=labels, **flags)  # type: ignore[arg-type]
     loaded, prompts = load_whole(find_scenario(scenario, Path.cwd()), given, os.environ)
     check_budget(loaded, prompts)
@@ -133,7 +141,8 @@ def run(
         abort = on_worker_loss == "abort"
         plan = Plan(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join, secret, abort)
         with Progress(steps, quiet=quiet) as progress:
-            result = measure(plan, engine, progress.show if progress.shown else None, _say if not quiet else None)
+            exporter.start()
+            result = measure(plan, engine, progress.show if progress.shown else None, say, exporter.observed)
     finally:
         if engine is not None:
             engine.end(1.0)
@@ -141,9 +150,11 @@ def run(
             sim.terminate()
             end(sim, 2.0)
     show(result.summary, (f"store {store}", f"run directory {result.directory}"), as_json=as_json)
+    sys.stdout.flush()
+    exporter.finish(wait=result.exit_code != ExitCode.INTERRUPTED)
     sys.exit(result.exit_code)
 
 
 def _say(words: str) -> None:
-    """Tell whoever has just interrupted the run what happens now."""
+    """Tell whoever watches the run what happens now."""
     click.echo(f"latbench: {words}", err=True)

@@ -1,0 +1,330 @@
+"""Samples of a run turned into series: what grows with every request.
+
+Only the measured phase counts, so that a dashboard and the summary say the same; the warm-up is counted apart. Nothing
+is observed for each sample: values are appended to arrays, which are counted when somebody asks, or when they have
+grown long. A sample that comes twice counts once.
+
+No endpoint can make a series. Of what it says, kinds of limits are taken from a closed list, anything else is
+`unknown`; models and fingerprints are only counted; codes, messages and headers are not read.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import numpy as np
+
+from latbench.metrics import series
+from latbench.metrics.catalogue import BY_NAME, NEED_A_STREAM, ttft
+from latbench.metrics.distribution import Bounds, Distribution
+from latbench.metrics.series import LATENCIES, Series, Snapshot
+from latbench.model.run import RunRecord
+from latbench.model.sample import Attempt, Outcome, Sample, decode_gaps
+
+_LONG = 65_536
+_MOST_TASKS = 12
+_MOST_MODELS = 1_000
+OTHER = "other"
+
+_METRICS = tuple((one, BY_NAME[one.name.removeprefix("latbench_").removesuffix("_seconds")].of) for one in LATENCIES)
+_OF_SAMPLE = tuple((one, of, one.labels == series.TASK) for one, of in _METRICS if of is not None)
+
+# The names that OpenTelemetry has for APIs; others are called what the scenario calls the provider.
+_OTEL_PROVIDERS = {
+    "anthropic": "anthropic",
+    "azure-openai": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "cohere": "cohere",
+    "gemini": "gcp.gemini",
+    "mistral": "mistral_ai",
+}
+_OTEL_OPERATIONS = {"openai-completions": "text_completion", "gemini": "generate_content"}
+
+
+class _Pending:
+    """Values on their way into a distribution."""
+
+    __slots__ = ("_counted", "_gaps", "_values")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._counted = Distribution(bounds)
+        self._values = array("q")
+        self._gaps = {b"4": bytearray(b"4"), b"8": bytearray(b"8")}  # by width, see `encode_gaps`
+
+    def add(self, value: int) -> None:
+        self._values.append(value)
+        if len(self._values) >= _LONG:
+            self.count()
+
+    def add_gaps(self, gaps: bytes) -> None:
+        strung = self._gaps[gaps[:1]]
+        strung += memoryview(gaps)[1:]
+        if len(strung) >= 4 * _LONG:
+            self.count()
+
+    def count(self) -> Distribution:
+        """The distribution of all values so far; it is recorded into again."""
+        self._counted.record(np.frombuffer(self._values, dtype=np.int64))
+        self._values = array("q")
+        for width, strung in self._gaps.items():
+            if len(strung) > 1:
+                self._counted.record(decode_gaps(bytes(strung)))
+                self._gaps[width] = bytearray(width)
+        return self._counted
+
+
+@dataclass(slots=True)
+class _Task:
+    """What is counted of an endpoint's requests of one task."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
+    good: int = 0
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    """What is counted of an endpoint. `seen` has a byte for each sequence number of a step."""
+
+    labels: tuple[str, ...]
+    otel: tuple[str, ...]
+    streams: bool
+    price: Mapping[str, float] | None
+    tasks: dict[str, _Task] = field(default_factory=dict)
+    warmup: Counter[str] = field(default_factory=Counter)
+    empty: int = 0
+    reconnects: int = 0
+    billed: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
+    waited_ns: int = 0
+    headroom: dict[str, tuple[int, int | None, int | None]] = field(default_factory=dict)
+    models: set[bytes] = field(default_factory=set)
+    pending: dict[tuple[Series, str], _Pending] = field(default_factory=dict)
+    seen: dict[int, bytearray] = field(default_factory=dict)
+
+    def first(self, step: int, seq: int) -> bool:
+        """Take note of a request; false if it was noted before."""
+        seen = self.seen.setdefault(step, bytearray())
+        if seq >= len(seen):
+            seen.extend(bytes(seq + 1024 - len(seen)))
+        if seen[seq]:
+            return False
+        seen[seq] = 1
+        return True
+
+    def into(self, one: Series, last: str) -> _Pending:
+        """The values of a series for the last of its labels."""
+        found = self.pending.get((one, last))
+        if found is None:
+            assert one.bounds is not None
+            found = self.pending[one, last] = _Pending(one.bounds)
+        return found
+
+
+class Meters:
+    """All that is counted of one run. `open_steps` are those whose arrivals have times of their own."""
+
+    def __init__(self, run: RunRecord, tasks: Mapping[str, str]) -> None:
+        """`tasks` maps a prompt to its task."""
+        self._run = (run.scenario_name, run.window or "")
+        self._slo = [(BY_NAME[name], limit * BY_NAME[name].scale) for name, limit in run.slo.items()]
+        self._tasks = _few(tasks)
+        self._late = _Pending(series.LATENESS)
+        settings = {one.get("name"): one for one in run.scenario.get("endpoints", [])}
+        self._endpoints = {
+            name: _Endpoint(
+                labels=(*self._run, about.get("provider", ""), name, about.get("model", "")),
+                otel=_otel(about),
+                streams=settings.get(name, {}).get("stream", True),
+                price=run.prices.get(name),
+            )
+            for name, about in run.endpoints.items()
+        }
+        self.open_steps: set[int] = set()
+
+    @property
+    def outcomes(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Outcomes by (phase, endpoint)."""
+        found: dict[tuple[str, str], dict[str, int]] = {}
+        for name, endpoint in self._endpoints.items():
+            total: Counter[str] = Counter()
+            for task in endpoint.tasks.values():
+                total.update(task.outcomes)
+            found["measure", name], found["warmup", name] = dict(total), dict(endpoint.warmup)
+        return found
+
+    def add(self, samples: Iterable[Sample]) -> None:
+        """Count samples, in any order. One that has only begun (`lost`) is left out."""
+        for sample in samples:
+            endpoint = self._endpoints.get(sample.endpoint)
+            if endpoint is None or sample.outcome == Outcome.LOST or not endpoint.first(sample.step, sample.seq):
+                continue
+            if sample.phase == "measure":
+                self._add(endpoint, sample)
+            else:
+                endpoint.warmup[sample.outcome] += 1
+            _identity(endpoint, sample)
+            _headroom(endpoint, sample)
+
+    def add_lost(self, endpoint: str, count: int) -> None:
+        """Count requests that a worker took along; known when the run is over."""
+        if count:
+            self._endpoints[endpoint].tasks.setdefault(OTHER, _Task()).outcomes[Outcome.LOST] += count
+
+    def _add(self, endpoint: _Endpoint, sample: Sample) -> None:
+        name = self._tasks.get(sample.prompt_id, OTHER)
+        task = endpoint.tasks.get(name)
+        if task is None:
+            task = endpoint.tasks[name] = _Task()
+        task.outcomes[sample.outcome] += 1
+        endpoint.reconnects += sample.reconnects
+        if sample.step in self.open_steps and sample.sent_ns is not None and not sample.reconnects:
+            first_sent = sample.tries[0].sent_ns if sample.tries else sample.sent_ns
+            self._late.add(first_sent - sample.due_ns)
+        if endpoint.price is not None and sample.input_tokens is not None and sample.output_tokens is not None:
+            endpoint.billed["input"] += sample.input_tokens
+            endpoint.billed["cached"] += min(sample.cached_tokens or 0, sample.input_tokens)
+            endpoint.billed["output"] += sample.output_tokens
+        _limits(endpoint, sample)
+        _otel_of(endpoint, sample)
+        if sample.outcome != Outcome.OK:
+            return
+        for one, of, by_task in _OF_SAMPLE:
+            value = of(sample)
+            if value is not None:
+                endpoint.into(one, name if by_task else "").add(round(value))
+        if sample.gaps:
+            endpoint.into(series.INTER_CHUNK, "").add_gaps(sample.gaps)
+        for kind in ("input", "output", "reasoning", "cached"):
+            count = getattr(sample, f"{kind}_tokens")
+            if count is not None:
+                task.tokens[kind] += count
+        endpoint.empty += not (sample.chunks or sample.text_chars or (sample.last_token_ns and sample.output_tokens))
+        task.good += bool(self._slo) and self._is_good(endpoint, sample)
+
+    def _is_good(self, endpoint: _Endpoint, sample: Sample) -> bool:
+        """Whether an `ok` answer is within every limit: see `analysis/slo.py`."""
+        for metric, bound in self._slo:
+            if metric.name in NEED_A_STREAM and not endpoint.streams:
+                continue
+            value = _longest_gap(sample) if metric.of is None else metric.of(sample)
+            if value is None or (value < bound if metric.higher_is_better else value > bound):
+                return False
+        return True
+
+    # --- the snapshot ---------------------------------------------------------------------------------------------
+
+    def into(self, snapshot: Snapshot) -> None:
+        """Put what was counted so far into a snapshot."""
+        late = self._late.count()
+        if late.n:
+            snapshot.set(series.LATE, self._run, late.copy())
+        for endpoint in self._endpoints.values():
+            for name, task in endpoint.tasks.items():
+                self._task_into(snapshot, (*endpoint.labels, name), task)
+            for (one, last), pending in endpoint.pending.items():
+                snapshot.set(one, _labels(endpoint, one, last), pending.count().copy())
+            _endpoint_into(snapshot, endpoint)
+
+    def _task_into(self, snapshot: Snapshot, labels: tuple[str, ...], task: _Task) -> None:
+        for outcome in Outcome:
+            snapshot.set(series.REQUESTS, (*labels, outcome.value), task.outcomes[outcome])
+        for kind, count in task.tokens.items():
+            snapshot.set(series.TOKENS, (*labels, kind), count)
+        if self._slo:
+            snapshot.set(series.GOOD, labels, task.good)
+
+
+def _endpoint_into(snapshot: Snapshot, endpoint: _Endpoint) -> None:
+    labels = endpoint.labels
+    for outcome, count in endpoint.warmup.items():
+        snapshot.set(series.WARMUP, (*labels, outcome), count)
+    snapshot.set(series.EMPTY, labels, endpoint.empty)
+    snapshot.set(series.RECONNECTS, labels, endpoint.reconnects)
+    snapshot.set(series.MODEL_CHANGES, labels, max(0, len(endpoint.models) - 1))
+    snapshot.set(series.WAITED, labels, endpoint.waited_ns / 1e9)
+    snapshot.set(series.HITS, (*labels, "unknown"), endpoint.hits["unknown"])  # there from the start, for rates
+    for kind, count in endpoint.hits.items():
+        snapshot.set(series.HITS, (*labels, kind), count)
+    for kind, (_, limit, left) in endpoint.headroom.items():
+        snapshot.set(series.REPORTED, (*labels, kind), limit)
+        snapshot.set(series.REMAINING, (*labels, kind), left)
+    if (price := endpoint.price) is not None:
+        billed = endpoint.billed
+        micro = (billed["input"] - billed["cached"]) * price["input"] + billed["output"] * price["output"]
+        micro += billed["cached"] * price.get("cached_input", price["input"])
+        snapshot.set(series.COST, labels, micro / 1e6)
+
+
+def _labels(endpoint: _Endpoint, one: Series, last: str) -> tuple[str, ...]:
+    """The labels of a distribution of an endpoint: ours or OpenTelemetry's, with a last one of its own or none."""
+    scope = endpoint.otel if one.labels[: len(series.OTEL)] == series.OTEL else endpoint.labels
+    return (*scope, last) if len(one.labels) > len(scope) else scope
+
+
+def _limits(endpoint: _Endpoint, sample: Sample) -> None:
+    """The refusals of a request, each attempt on its own, and the waits that they asked for."""
+    if sample.outcome != Outcome.RATE_LIMITED and not sample.tries:
+        return
+    attempts: list[Attempt | Sample] = [*sample.tries, sample]
+    for one in attempts:
+        if one.outcome == Outcome.RATE_LIMITED:
+            endpoint.hits[_kind(one.kind)] += 1
+            if one.wait_ns is not None:
+                endpoint.into(series.ASKED_WAIT, "").add(one.wait_ns)
+    endpoint.waited_ns += sample.waited_ns
+
+
+def _headroom(endpoint: _Endpoint, sample: Sample) -> None:
+    at_ns = sample.done_ns or 0
+    for name, (limit, left, _) in sample.headroom.items():
+        kind = _kind(name)
+        if kind not in endpoint.headroom or at_ns >= endpoint.headroom[kind][0]:
+            endpoint.headroom[kind] = (at_ns, limit, left)
+
+
+def _identity(endpoint: _Endpoint, sample: Sample) -> None:
+    """Note what the provider calls the model: a digest of it, so that names of any length and number cost little."""
+    if sample.model is None and sample.fingerprint is None:
+        return
+    if len(endpoint.models) < _MOST_MODELS:
+        said = f"{sample.model}\0{sample.fingerprint}".encode(errors="replace")
+        endpoint.models.add(blake2b(said, digest_size=8).digest())
+
+
+def _otel_of(endpoint: _Endpoint, sample: Sample) -> None:
+    """OpenTelemetry's metrics of a request that was sent."""
+    if sample.sent_ns is None or sample.done_ns is None:
+        return
+    ok = sample.outcome == Outcome.OK
+    end_ns = sample.last_token_ns if ok and sample.last_token_ns is not None else sample.done_ns
+    endpoint.into(series.OTEL_DURATION, "" if ok else sample.outcome).add(end_ns - sample.sent_ns)
+    for kind, count in (("input", sample.input_tokens), ("output", sample.output_tokens)):
+        if count is not None:
+            endpoint.into(series.OTEL_USAGE, kind).add(count)
+    if ok and sample.first_byte_ns is not None and ttft(sample) is not None:
+        endpoint.into(series.OTEL_FIRST, "").add(sample.first_byte_ns - sample.sent_ns)
+    if ok and sample.gaps:
+        endpoint.into(series.OTEL_PER_CHUNK, "").add_gaps(sample.gaps)
+
+
+def _otel(about: Mapping[str, str]) -> tuple[str, ...]:
+    api = about.get("api", "")
+    provider = _OTEL_PROVIDERS.get(api, about.get("provider", ""))
+    return (_OTEL_OPERATIONS.get(api, "chat"), provider, about.get("model", ""))
+
+
+def _longest_gap(sample: Sample) -> int | None:
+    return int(decode_gaps(sample.gaps).max()) if sample.gaps else None
+
+
+def _kind(name: str | None) -> str:
+    return name if name in series.LIMIT_KINDS else "unknown"
+
+
+def _few(tasks: Mapping[str, str]) -> dict[str, str]:
+    """The tasks of prompts, the commonest of them by name: a label has few values, whatever a prompt file says."""
+    common = {task for task, _ in Counter(tasks.values()).most_common(_MOST_TASKS)}
+    return {prompt: task if task in common else OTHER for prompt, task in tasks.items()}
