@@ -49,10 +49,13 @@ def moments(store: Store, record: RunRecord, every_s: float) -> Iterator[tuple[f
 
     The last one is the end's, with the verdict; all of its samples are in it.
     """
-    past = _Past(sorted(store.samples(record.id), key=last_moment))
+    samples = sorted(store.samples(record.id), key=last_moment)
+    tasks = tasks_of(store, record)
+    past = _Past(samples)
     end_s = max(record.duration_s or 0.0, past.until_ns / NS_PER_S)
     observed = Observed()
-    observed.begin(record, tasks_of(store, record), len(record.steps))
+    expected = {tasks[sample.prompt_id] for sample in samples if sample.prompt_id in tasks}
+    observed.begin(record, tasks, expected, len(record.steps))
     steps = list(record.steps)
     at_s = 0.0
     while at_s < end_s:

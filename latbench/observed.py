@@ -8,7 +8,7 @@ either takes. Imported before Locust, that lock belongs to the operating system'
 import time
 from _thread import allocate_lock
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from latbench import __version__
@@ -38,10 +38,12 @@ class Observed:
 
     # --- filled by the run ----------------------------------------------------------------------------------------
 
-    def begin(self, record: RunRecord, tasks: Mapping[str, str], steps: int = 0) -> None:
-        """A run is about to begin; `tasks` maps a prompt to its task, `steps` is how many it is to have."""
+    def begin(
+        self, record: RunRecord, tasks: Mapping[str, str], expected: Collection[str] = (), steps: int = 0
+    ) -> None:
+        """A run is about to begin. `tasks` and `expected` are those of `Meters`, `steps` is how many it is to have."""
         with self._lock:
-            self._begun, self._ended = (record, Meters(record, tasks)), False
+            self._begun, self._ended = (record, Meters(record, tasks, expected)), False
             self._gauges, self._planned = Snapshot(), {}
             run = _run(record)
             self._gauges.set(series.STEPS, run, steps)
@@ -136,7 +138,7 @@ def snapshot_of(
 ) -> Snapshot:
     """A stored run that is over, as it was at its end."""
     observed = Observed()
-    observed.begin(record, tasks, len(record.steps))
+    observed.begin(record, tasks, steps=len(record.steps))
     for step in record.steps:
         observed.step_begins(step)
     observed.samples(samples)

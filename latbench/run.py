@@ -128,7 +128,7 @@ class Session:
         self.store.begin_run(record, self.plan.prompts.prompts)
         if self._observed is not None:
             tasks = {prompt.id: prompt.task for prompt in self.plan.prompts.prompts}
-            self._observed.begin(record, tasks, len(self.plan.steps()))
+            self._observed.begin(record, tasks, self.plan.prompts.weights, len(self.plan.steps()))
 
     def step_begins(self, step: StepRecord) -> None:
         """Keep what a step is to be: should this process die, `runs recover` knows it."""

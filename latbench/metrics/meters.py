@@ -10,7 +10,7 @@ No endpoint can make a series. Of what it says, kinds of limits are taken from a
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -126,8 +126,11 @@ class _Endpoint:
 class Meters:
     """All that is counted of one run. `open_steps` are those whose arrivals have times of their own."""
 
-    def __init__(self, run: RunRecord, tasks: Mapping[str, str]) -> None:
-        """`tasks` maps a prompt to its task."""
+    def __init__(self, run: RunRecord, tasks: Mapping[str, str], expected: Collection[str] = ()) -> None:
+        """`tasks` maps a prompt to its task. Those that are `expected` have series from the start, at 0.
+
+        A counter that is first seen at 5 has not grown by 5, as Prometheus sees it.
+        """
         self._run = (run.scenario_name, run.window or "")
         self._slo = [(BY_NAME[name], limit * BY_NAME[name].scale) for name, limit in run.slo.items()]
         self._tasks = _few(tasks)
@@ -143,6 +146,9 @@ class Meters:
             for name, about in run.endpoints.items()
         }
         self.open_steps: set[int] = set()
+        for endpoint in self._endpoints.values():
+            for name in sorted({OTHER if task not in self._tasks.values() else task for task in expected}):
+                _prepare(endpoint, name)
 
     @property
     def outcomes(self) -> dict[tuple[str, str], dict[str, int]]:
@@ -237,6 +243,14 @@ class Meters:
             snapshot.set(series.GOOD, labels, task.good)
 
 
+def _prepare(endpoint: _Endpoint, task: str) -> None:
+    """Have the series of a task, with nothing in them."""
+    endpoint.tasks[task] = _Task(tokens=Counter(dict.fromkeys(("input", "output"), 0)))
+    for one, _ in _METRICS:
+        endpoint.into(one, task if one.labels == series.TASK else "")
+    endpoint.into(series.OTEL_DURATION, "")
+
+
 def _endpoint_into(snapshot: Snapshot, endpoint: _Endpoint) -> None:
     labels = endpoint.labels
     for outcome, count in endpoint.warmup.items():
@@ -245,9 +259,8 @@ def _endpoint_into(snapshot: Snapshot, endpoint: _Endpoint) -> None:
     snapshot.set(series.RECONNECTS, labels, endpoint.reconnects)
     snapshot.set(series.MODEL_CHANGES, labels, max(0, len(endpoint.models) - 1))
     snapshot.set(series.WAITED, labels, endpoint.waited_ns / 1e9)
-    snapshot.set(series.HITS, (*labels, "unknown"), endpoint.hits["unknown"])  # there from the start, for rates
-    for kind, count in endpoint.hits.items():
-        snapshot.set(series.HITS, (*labels, kind), count)
+    for kind in series.REFUSALS:
+        snapshot.set(series.HITS, (*labels, kind), endpoint.hits[kind])
     for kind, (_, limit, left) in endpoint.headroom.items():
         snapshot.set(series.REPORTED, (*labels, kind), limit)
         snapshot.set(series.REMAINING, (*labels, kind), left)
@@ -271,7 +284,7 @@ def _limits(endpoint: _Endpoint, sample: Sample) -> None:
     attempts: list[Attempt | Sample] = [*sample.tries, sample]
     for one in attempts:
         if one.outcome == Outcome.RATE_LIMITED:
-            endpoint.hits[_kind(one.kind)] += 1
+            endpoint.hits[one.kind if one.kind in series.REFUSALS else "unknown"] += 1
             if one.wait_ns is not None:
                 endpoint.into(series.ASKED_WAIT, "").add(one.wait_ns)
     endpoint.waited_ns += sample.waited_ns

@@ -182,9 +182,11 @@ GROUPS: dict[str, tuple[Series, ...]] = {
 """The series in the order in which they are shown. Those of needle trials come with the rows they are made of."""
 SERIES: tuple[Series, ...] = tuple(series for group in GROUPS.values() for series in group)
 
+REFUSALS = ("requests", "tokens", "input_tokens", "output_tokens", "concurrency", "daily", "ramp", "unknown")
+"""What a refusal may be of."""
 LIMIT_KINDS = frozenset(
     (
-        *("requests", "tokens", "input_tokens", "output_tokens", "concurrency", "daily", "ramp", "unknown"),
+        *REFUSALS,
         *("requests_day", "tokens_day", "project_tokens", "tokens_usage_based"),
         *("priority_input_tokens", "priority_output_tokens"),
     )
