@@ -443,7 +443,8 @@ COST = Board(
         (
             "Over all that is shown",
             (
-                Panel("Spent", "US dollars.", "currencyUSD", [(total(USD, **RANGE), "{{endpoint}}")], "bars", 6, 7),
+                Panel("Spent", "US dollars, by the price of each endpoint.", "currencyUSD",
+                      [(total(USD, **RANGE), "{{endpoint}}")], "bars", 6, 7),
                 Panel("1,000 ok requests", "All that was spent by what was answered.", "currencyUSD",
                       [("1000 * " + share(total(USD, **RANGE), total(REQUESTS, more=OK, **RANGE)), "{{endpoint}}")],
                       "bars", 6, 7),
