@@ -1,5 +1,5 @@
 """Writes the pages that are made from the source: docs/cli.md from the commands, docs/metrics.md from the catalogue,
-docs/providers.md from the registry of APIs.
+docs/providers.md from the registry of APIs, the tables of docs/prometheus.md from the declared series.
 
 `python docs/generate.py` writes them; with `--check` it writes nothing and exits 1 where one is out of date.
 """
@@ -13,6 +13,7 @@ import click
 from latbench.analysis.stats import NEED
 from latbench.cli.main import cli
 from latbench.metrics.catalogue import FIGURES, METRICS, Metric
+from latbench.metrics.series import GROUPS, Series
 from latbench.model.request import Ask, Endpoint, Fill, Message
 from latbench.providers.base import Dialect, Framer
 from latbench.providers.gemini import GeminiFramer
@@ -330,7 +331,43 @@ def _abilities(dialect: Dialect) -> tuple[str, ...]:
     )
 
 
-PAGES = {"cli.md": cli_page, "metrics.md": metrics_page, "providers.md": providers_page}
+# --- series -----------------------------------------------------------------------------------------------------------
+
+SERIES_BEGIN, SERIES_END = "<!-- series: made by `make docs` -->\n", "<!-- end of series -->\n"
+
+
+def prometheus_page() -> str:
+    """The page as it is, with the tables of series between their marks."""
+    text = (DOCS / "prometheus.md").read_text(encoding="utf-8")
+    before, _, rest = text.partition(SERIES_BEGIN)
+    _, _, after = rest.partition(SERIES_END)
+    return before + SERIES_BEGIN + "\n".join(_series_tables()) + "\n" + SERIES_END + after
+
+
+def _series_tables() -> Iterator[str]:
+    for heading, group in GROUPS.items():
+        yield from ("", f"### {heading}", "")
+        yield from _table(("series", "kind", "meaning", "labels"), [_series_row(one) for one in group])
+    yield from ("", "### Bounds", "")
+    bounds: dict[str, list[str]] = {}
+    for group in GROUPS.values():
+        for one in group:
+            if one.bounds is not None:
+                bounds.setdefault(" ".join(f"{bound:g}" for bound in one.bounds.upper), []).append(f"`{one.name}`")
+    yield from _table(("series", "bounds"), [(", ".join(names), upper) for upper, names in bounds.items()])
+    yield ""
+
+
+def _series_row(one: Series) -> tuple[str, ...]:
+    return (f"`{one.name}`", one.kind, one.help, ", ".join(f"`{label}`" for label in one.labels))
+
+
+PAGES = {
+    "cli.md": cli_page,
+    "metrics.md": metrics_page,
+    "providers.md": providers_page,
+    "prometheus.md": prometheus_page,
+}
 
 
 @click.command()

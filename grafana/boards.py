@@ -349,7 +349,7 @@ PEAK = Board(
         (
             "Peak by off-peak",
             (
-                Panel("TTFT p50, ratio", "Above 1: slower at peak. An interval stands in `latbench compare`.", "short",
+                Panel("TTFT p50, ratio", "Above 1: slower at peak. A ratio of few runs says little.", "short",
                       [(_ratio("latbench_ttft_seconds", 0.5), "{{endpoint}}")], "bars", 8, 7),
                 Panel("TTFT p95, ratio", "The same for the slow tail.", "short",
                       [(_ratio("latbench_ttft_seconds", 0.95), "{{endpoint}}")], "bars", 8, 7),

@@ -2,13 +2,14 @@
 
 import datetime
 import json
+import re
 import signal
+import sqlite3
 from pathlib import Path
 
 import pytest
-from export_kit import needs_prometheus, prometheus, promtool, scrape
+from export_kit import BOARDS, filled, needs_prometheus, panels, prometheus, promtool, scrape
 from harness import Cli, Served, free_port, one_off, wait_until
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -23,8 +24,6 @@ def measured(cli: Cli, endpoint: Served, requests: int, *more: str) -> str:
 
 def started(cli: Cli, run: str, moment: str) -> None:
     """Have a stored run begin at another time."""
-    import sqlite3
-
     with sqlite3.connect(cli.cwd / "latbench.db") as connection:
         ((text,),) = connection.execute("SELECT record FROM runs WHERE id = ?", (run,)).fetchall()
         record = json.loads(text) | {"started_at": moment}
@@ -57,25 +56,51 @@ def test_serving_what_is_not_there(cli: Cli) -> None:
 
 
 @pytest.mark.long
-def test_runs_are_written_as_open_metrics_that_a_strict_parser_reads(cli: Cli, endpoint: Served) -> None:
+def test_runs_are_written_as_open_metrics(cli: Cli, endpoint: Served) -> None:
     first, second = measured(cli, endpoint, 20), measured(cli, endpoint, 30, "--window", "peak")
     done = cli.run("export", "openmetrics", "--every", "100ms")
     assert done.code == 0, done.err
-    families = {family.name: family for family in text_string_to_metric_families(done.out)}
+    found = points(done.out)
     for window, count in (("", 20), ("peak", 30)):
-        found = [
-            one for one in families["latbench_requests"].samples
-            if one.labels["window"] == window and one.labels["outcome"] == "ok"
-        ]  # fmt: skip
-        by_task: dict[str, list[float]] = {}
-        for one in found:
-            by_task.setdefault(one.labels["task"], []).append(one.value)
-        assert sum(values[-1] for values in by_task.values()) == count
-        assert all(values == sorted(values) and values[0] == 0 for values in by_task.values())
+        ok = [
+            values
+            for (name, labels), values in found.items()
+            if name == "latbench_requests_total" and 'outcome="ok"' in labels and f'window="{window}"' in labels
+        ]
+        assert sum(values[-1][1] for values in ok) == count
+        assert all(values[0][1] == 0 for values in ok)
     one_run = cli.run("export", "openmetrics", first, "--out", "one.om")
     assert (one_run.code, one_run.out) == (0, "")
     assert 'window="peak"' not in (cli.cwd / "one.om").read_text()
     assert second
+
+
+def points(text: str) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """The points of each series, by name and labels, held to the format's rules.
+
+    By hand: the parser of prometheus_client takes a histogram's second moment for a copy of the first.
+    """
+    assert text.endswith("# EOF\n")
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    families: list[str] = []
+    for line in text.splitlines()[:-1]:
+        if line.startswith("# TYPE "):
+            families.append(line.split()[2])
+        if line.startswith("#"):
+            continue
+        name, labels, value, at = re.fullmatch(r"(\w+)\{(.*)\} (\S+) (\S+)", line).groups()  # type: ignore[union-attr]
+        assert name.startswith(families[-1])
+        found.setdefault((name, labels), []).append((float(at), float(value)))
+    assert len(set(families)) == len(families)
+    for (name, labels), values in found.items():
+        times = [at for at, _ in values]
+        assert times == sorted(set(times)), name
+        if name.endswith(("_total", "_bucket", "_count")):
+            assert [value for _, value in values] == sorted(value for _, value in values)
+        if 'le="+Inf"' in labels:
+            counted = found[name.removesuffix("_bucket") + "_count", labels.replace('le="+Inf",', "")]
+            assert values == counted
+    return found
 
 
 @pytest.mark.long
@@ -94,8 +119,6 @@ def test_runs_that_cannot_be_told_apart_are_left_out(cli: Cli, endpoint: Served)
 @pytest.mark.long
 def test_a_week_of_the_store_fills_the_hours_of_the_week(cli: Cli, endpoint: Served, tmp_path: Path) -> None:
     """Prometheus reads the blocks that promtool makes, and the hour-of-week panel has data from the store."""
-    from export_kit import BOARDS, filled, panels
-
     monday = datetime.datetime(2026, 11, 2, tzinfo=datetime.UTC)
     for hour in (9, 33, 60):
         run = measured(cli, endpoint, 24, "--window", "peak" if hour == 9 else "offpeak")

@@ -79,7 +79,8 @@ def test_the_last_values_stay_for_the_stated_time_or_until_somebody_has_had_enou
     assert total(text, "latbench_run_running") == 0
     assert total(text, "latbench_requests_in_flight") == 0
     assert total(text, "latbench_requests_total") == 40
-    assert wait_until(command.out.read_text).rstrip().endswith("}")  # the result does not wait
+    wait_until(lambda: "the last values stay" in command.err.read_text())
+    assert command.out.read_text().rstrip().endswith("}")  # the result does not wait
     command.signal(signal.SIGINT)
     done = command.wait()
     assert done.code == 0
@@ -109,6 +110,7 @@ def test_workers_add_up(cli: Cli, endpoint: Served, workers: str) -> None:
     flags = ("--metrics-addr", str(ask.port), "--metrics-keep", "10m", "--workers", workers)
     command = cli.start(*one_off(endpoint.url, 60, 6, *flags))
     wait_until(lambda: "latbench_run_ended_timestamp_seconds" in ask())
+    wait_until(lambda: "the last values stay" in command.err.read_text())
     text = ask()
     command.signal(signal.SIGTERM)
     assert command.wait().code == 0
@@ -132,6 +134,7 @@ def test_ten_thousand_names_in_one_run_make_no_series(cli: Cli) -> None:
             return "latbench_run_ended_timestamp_seconds" in text
 
         wait_until(over, 100)
+        wait_until(lambda: "the last values stay" in command.err.read_text())
         text = ask()
         command.signal(signal.SIGTERM)
         done = command.wait()
