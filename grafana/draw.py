@@ -96,10 +96,8 @@ def _chart(panel: dict[str, Any], lines: list[Line], span_s: float) -> str:
     for number, line in enumerate(lines):
         color = COLORS[number % len(COLORS)]
         for run in _unbroken(line.points):
-            path = " ".join(
-                f"{LEFT + width * x / span_s:.1f},{TOP + height * (1 - y / most):.1f}" for x, y in run
-            )
-            dash = ' stroke-dasharray="6 4"' if "limit" in line.legend or "SLO" in line.legend else ""
+            path = " ".join(f"{LEFT + width * x / span_s:.1f},{TOP + height * (1 - y / most):.1f}" for x, y in run)
+            dash = ' stroke-dasharray="6 4"' if line.legend.startswith("SLO") else ""
             parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.5"{dash}/>')
         wide = 24 + 6.4 * len(line.legend)
         if at[0] + wide > WIDE - RIGHT:

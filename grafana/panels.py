@@ -223,7 +223,7 @@ def _lines(*, stacked: bool) -> timeseries.Panel:
         .legend(_legend())
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
         .min(0)
-        .override_by_regexp("limit.*", [DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 8]})])
+        .override_by_regexp("^SLO.*", [DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 8]})])
     )
     if stacked:
         made.fill_opacity(40).gradient_mode(GraphGradientMode.NONE)

@@ -47,19 +47,14 @@ def openmetrics(runs: tuple[str, ...], every: float, out: Path | None, store: Pa
 
 
 def _one_at_a_time(records: list[RunRecord]) -> Iterator[RunRecord]:
-    """Runs that are over, by their start. Of two at once with the same labels, the later one would spoil the earlier.
-
-    Runs with a window or a scenario of their own have series of their own.
-    """
-    last: dict[tuple[str, str | None], tuple[str, float]] = {}
+    """Runs that are over, by their start. Of two at once, the later one would spoil the series that both have."""
+    before, until_s = "", 0.0
     for record in sorted({record.id: record for record in records}.values(), key=lambda record: record.started_at):
         if record.state == "running":
             click.echo(f"latbench: run {record.id} is not over: left out", err=True)
-            continue
-        labels, start_s = (record.scenario_name, record.window), record.started_s
-        before, until_s = last.get(labels, ("", 0.0))
-        if start_s <= until_s:
-            click.echo(f"latbench: run {record.id} began while {before} was going on: left out", err=True)
-            continue
-        last[labels] = (record.id, start_s + (record.duration_s or 0.0))
-        yield record
+        elif record.started_s < until_s:
+            advice = "left out; write it by itself"
+            click.echo(f"latbench: run {record.id} began while {before} was going on: {advice}", err=True)
+        else:
+            before, until_s = record.id, record.started_s + (record.duration_s or 0.0)
+            yield record
