@@ -20,7 +20,6 @@ from rig import Ran, made, need_oracle, oracle, prompts, publish, run, table, ye
 from streams import ANSWER, FILES_BESIDES, TOKENS, most_files
 
 from latbench.metrics.meters import Meters
-from latbench.metrics.series import Snapshot
 from latbench.store.sqlite import Store
 
 MOST = 0.02
@@ -62,16 +61,15 @@ def _cpu_s(path: Path) -> float:
 
 
 def counting_s(ran: Ran) -> float:
-    """How long counting the samples of the run takes, with a snapshot every thousand of them."""
+    """CPU time for handing the samples of the run over to be counted; the rest is part of a scrape."""
     with Store(ran.store, must_exist=True) as store:
         record = store.load_run("latest")
         samples = list(store.samples(record.id))
         tasks = {prompt.id: prompt.task for prompt in store.prompts(record.id)}
     meters = Meters(record, tasks, set(tasks.values()))
     began = time.process_time()
-    for at in range(0, len(samples), 1000):
-        meters.add(samples[at : at + 1000])
-        meters.into(Snapshot())
+    for at in range(0, len(samples), 250):
+        meters.add(samples[at : at + 250])
     return time.process_time() - began
 
 

@@ -8,16 +8,13 @@ No endpoint can make a series. Of what it says, kinds of limits are taken from a
 `unknown`; models and fingerprints are only counted; codes, messages and headers are not read.
 """
 
-from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-import numpy as np
-
 from latbench.metrics import series
-from latbench.metrics.catalogue import BY_NAME, NEED_A_STREAM, ttft
+from latbench.metrics.catalogue import BY_NAME, NEED_A_STREAM
 from latbench.metrics.distribution import Bounds, Distribution
 from latbench.metrics.series import LATENCIES, Series, Snapshot
 from latbench.model.run import RunRecord
@@ -44,19 +41,15 @@ _OTEL_OPERATIONS = {"openai-completions": "text_completion", "gemini": "generate
 
 
 class _Pending:
-    """Values on their way into a distribution."""
+    """Values on their way into a distribution. `add` is bound once: looking it up anew would take half the time."""
 
-    __slots__ = ("_counted", "_gaps", "_values")
+    __slots__ = ("_counted", "_gaps", "_values", "add")
 
     def __init__(self, bounds: Bounds) -> None:
         self._counted = Distribution(bounds)
-        self._values = array("q")
+        self._values: list[int] = []
         self._gaps = {b"4": bytearray(b"4"), b"8": bytearray(b"8")}  # by width, see `encode_gaps`
-
-    def add(self, value: int) -> None:
-        self._values.append(value)
-        if len(self._values) >= _LONG:
-            self.count()
+        self.add = self._values.append
 
     def add_gaps(self, gaps: bytes) -> None:
         strung = self._gaps[gaps[:1]]
@@ -66,8 +59,8 @@ class _Pending:
 
     def count(self) -> Distribution:
         """The distribution of all values so far; it is recorded into again."""
-        self._counted.record(np.frombuffer(self._values, dtype=np.int64))
-        self._values = array("q")
+        self._counted.record(self._values)
+        self._values.clear()
         for width, strung in self._gaps.items():
             if len(strung) > 1:
                 self._counted.record(decode_gaps(bytes(strung)))
@@ -75,13 +68,39 @@ class _Pending:
         return self._counted
 
 
-@dataclass(slots=True)
-class _Task:
-    """What is counted of an endpoint's requests of one task."""
+class _Pendings(dict[tuple[Series, str], _Pending]):
+    """By series and the last of its labels, made when they are first asked for."""
 
-    outcomes: Counter[str] = field(default_factory=Counter)
-    tokens: Counter[str] = field(default_factory=Counter)
-    good: int = 0
+    def __missing__(self, key: tuple[Series, str]) -> _Pending:
+        bounds = key[0].bounds
+        assert bounds is not None
+        made = self[key] = _Pending(bounds)
+        return made
+
+
+class _Task:
+    """What is counted of an endpoint's requests of one task. `metrics` are functions, and where their values go."""
+
+    __slots__ = ("good", "metrics", "outcomes", "tokens")
+
+    def __init__(self, name: str, pending: _Pendings) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()
+        self.good = 0
+        self.metrics = [(of, pending[one, name if by_task else ""].add) for one, of, by_task in _OF_SAMPLE]
+
+
+class _Told:
+    """Where the values of OpenTelemetry's metrics of an endpoint go."""
+
+    __slots__ = ("between", "duration", "first", "read", "written")
+
+    def __init__(self, pending: _Pendings) -> None:
+        self.duration = pending[series.OTEL_DURATION, ""].add
+        self.read = pending[series.OTEL_USAGE, "input"].add
+        self.written = pending[series.OTEL_USAGE, "output"].add
+        self.first = pending[series.OTEL_FIRST, ""].add
+        self.between = pending[series.OTEL_PER_CHUNK, ""].add_gaps
 
 
 @dataclass(slots=True)
@@ -92,6 +111,7 @@ class _Endpoint:
     otel: tuple[str, ...]
     streams: bool
     price: Mapping[str, float] | None
+    pending: _Pendings = field(default_factory=_Pendings)
     tasks: dict[str, _Task] = field(default_factory=dict)
     warmup: Counter[str] = field(default_factory=Counter)
     empty: int = 0
@@ -100,9 +120,13 @@ class _Endpoint:
     hits: Counter[str] = field(default_factory=Counter)
     waited_ns: int = 0
     headroom: dict[str, tuple[int, int | None, int | None]] = field(default_factory=dict)
+    said: tuple[str | None, str | None] = (None, None)
     models: set[bytes] = field(default_factory=set)
-    pending: dict[tuple[Series, str], _Pending] = field(default_factory=dict)
     seen: dict[int, bytearray] = field(default_factory=dict)
+    told: _Told = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.told = _Told(self.pending)
 
     def first(self, step: int, seq: int) -> bool:
         """Take note of a request; false if it was noted before."""
@@ -114,12 +138,11 @@ class _Endpoint:
         seen[seq] = 1
         return True
 
-    def into(self, one: Series, last: str) -> _Pending:
-        """The values of a series for the last of its labels."""
-        found = self.pending.get((one, last))
+    def task(self, name: str) -> _Task:
+        """The task of that name."""
+        found = self.tasks.get(name)
         if found is None:
-            assert one.bounds is not None
-            found = self.pending[one, last] = _Pending(one.bounds)
+            found = self.tasks[name] = _Task(name, self.pending)
         return found
 
 
@@ -146,6 +169,7 @@ class Meters:
             for name, about in run.endpoints.items()
         }
         self.open_steps: set[int] = set()
+        self._uncounted = 0
         for endpoint in self._endpoints.values():
             for name in sorted({OTHER if task not in self._tasks.values() else task for task in expected}):
                 _prepare(endpoint, name)
@@ -163,27 +187,29 @@ class Meters:
 
     def add(self, samples: Iterable[Sample]) -> None:
         """Count samples, in any order. One that has only begun (`lost`) is left out."""
+        if self._uncounted >= _LONG:
+            self.into(Snapshot())
         for sample in samples:
             endpoint = self._endpoints.get(sample.endpoint)
             if endpoint is None or sample.outcome == Outcome.LOST or not endpoint.first(sample.step, sample.seq):
                 continue
+            self._uncounted += 1
             if sample.phase == "measure":
                 self._add(endpoint, sample)
             else:
                 endpoint.warmup[sample.outcome] += 1
-            _identity(endpoint, sample)
-            _headroom(endpoint, sample)
+            if (sample.model, sample.fingerprint) != endpoint.said:
+                _identity(endpoint, sample)
+            if sample.headroom:
+                _headroom(endpoint, sample)
 
     def add_lost(self, endpoint: str, count: int) -> None:
         """Count requests that a worker took along; known when the run is over."""
         if count:
-            self._endpoints[endpoint].tasks.setdefault(OTHER, _Task()).outcomes[Outcome.LOST] += count
+            self._endpoints[endpoint].task(OTHER).outcomes[Outcome.LOST] += count
 
     def _add(self, endpoint: _Endpoint, sample: Sample) -> None:
-        name = self._tasks.get(sample.prompt_id, OTHER)
-        task = endpoint.tasks.get(name)
-        if task is None:
-            task = endpoint.tasks[name] = _Task()
+        task = endpoint.task(self._tasks.get(sample.prompt_id, OTHER))
         task.outcomes[sample.outcome] += 1
         endpoint.reconnects += sample.reconnects
         if sample.step in self.open_steps and sample.sent_ns is not None and not sample.reconnects:
@@ -193,20 +219,18 @@ class Meters:
             endpoint.billed["input"] += sample.input_tokens
             endpoint.billed["cached"] += min(sample.cached_tokens or 0, sample.input_tokens)
             endpoint.billed["output"] += sample.output_tokens
-        _limits(endpoint, sample)
+        if sample.tries or sample.outcome == Outcome.RATE_LIMITED:
+            _limits(endpoint, sample)
         _otel_of(endpoint, sample)
         if sample.outcome != Outcome.OK:
             return
-        for one, of, by_task in _OF_SAMPLE:
+        for of, add in task.metrics:
             value = of(sample)
             if value is not None:
-                endpoint.into(one, name if by_task else "").add(round(value))
+                add(round(value))
         if sample.gaps:
-            endpoint.into(series.INTER_CHUNK, "").add_gaps(sample.gaps)
-        for kind in ("input", "output", "reasoning", "cached"):
-            count = getattr(sample, f"{kind}_tokens")
-            if count is not None:
-                task.tokens[kind] += count
+            endpoint.pending[series.INTER_CHUNK, ""].add_gaps(sample.gaps)
+        _tokens(task.tokens, sample)
         endpoint.empty += not (sample.chunks or sample.text_chars or (sample.last_token_ns and sample.output_tokens))
         task.good += bool(self._slo) and self._is_good(endpoint, sample)
 
@@ -224,6 +248,7 @@ class Meters:
 
     def into(self, snapshot: Snapshot) -> None:
         """Put what was counted so far into a snapshot."""
+        self._uncounted = 0
         late = self._late.count()
         if late.n:
             snapshot.set(series.LATE, self._run, late.copy())
@@ -245,10 +270,8 @@ class Meters:
 
 def _prepare(endpoint: _Endpoint, task: str) -> None:
     """Have the series of a task, with nothing in them."""
-    endpoint.tasks[task] = _Task(tokens=Counter(dict.fromkeys(("input", "output"), 0)))
-    for one, _ in _METRICS:
-        endpoint.into(one, task if one.labels == series.TASK else "")
-    endpoint.into(series.OTEL_DURATION, "")
+    endpoint.task(task).tokens.update({"input": 0, "output": 0})
+    endpoint.pending[series.INTER_CHUNK, ""].count()
 
 
 def _endpoint_into(snapshot: Snapshot, endpoint: _Endpoint) -> None:
@@ -279,14 +302,12 @@ def _labels(endpoint: _Endpoint, one: Series, last: str) -> tuple[str, ...]:
 
 def _limits(endpoint: _Endpoint, sample: Sample) -> None:
     """The refusals of a request, each attempt on its own, and the waits that they asked for."""
-    if sample.outcome != Outcome.RATE_LIMITED and not sample.tries:
-        return
     attempts: list[Attempt | Sample] = [*sample.tries, sample]
     for one in attempts:
         if one.outcome == Outcome.RATE_LIMITED:
             endpoint.hits[one.kind if one.kind in series.REFUSALS else "unknown"] += 1
             if one.wait_ns is not None:
-                endpoint.into(series.ASKED_WAIT, "").add(one.wait_ns)
+                endpoint.pending[series.ASKED_WAIT, ""].add(one.wait_ns)
     endpoint.waited_ns += sample.waited_ns
 
 
@@ -300,6 +321,7 @@ def _headroom(endpoint: _Endpoint, sample: Sample) -> None:
 
 def _identity(endpoint: _Endpoint, sample: Sample) -> None:
     """Note what the provider calls the model: a digest of it, so that names of any length and number cost little."""
+    endpoint.said = (sample.model, sample.fingerprint)
     if sample.model is None and sample.fingerprint is None:
         return
     if len(endpoint.models) < _MOST_MODELS:
@@ -307,20 +329,36 @@ def _identity(endpoint: _Endpoint, sample: Sample) -> None:
         endpoint.models.add(blake2b(said, digest_size=8).digest())
 
 
+def _tokens(counted: Counter[str], sample: Sample) -> None:
+    """The tokens of an `ok` answer, of those kinds that are known."""
+    if sample.input_tokens is not None:
+        counted["input"] += sample.input_tokens
+    if sample.output_tokens is not None:
+        counted["output"] += sample.output_tokens
+    if sample.reasoning_tokens is not None:
+        counted["reasoning"] += sample.reasoning_tokens
+    if sample.cached_tokens is not None:
+        counted["cached"] += sample.cached_tokens
+
+
 def _otel_of(endpoint: _Endpoint, sample: Sample) -> None:
     """OpenTelemetry's metrics of a request that was sent."""
-    if sample.sent_ns is None or sample.done_ns is None:
+    sent_ns, done_ns = sample.sent_ns, sample.done_ns
+    if sent_ns is None or done_ns is None:
         return
-    ok = sample.outcome == Outcome.OK
-    end_ns = sample.last_token_ns if ok and sample.last_token_ns is not None else sample.done_ns
-    endpoint.into(series.OTEL_DURATION, "" if ok else sample.outcome).add(end_ns - sample.sent_ns)
-    for kind, count in (("input", sample.input_tokens), ("output", sample.output_tokens)):
-        if count is not None:
-            endpoint.into(series.OTEL_USAGE, kind).add(count)
-    if ok and sample.first_byte_ns is not None and ttft(sample) is not None:
-        endpoint.into(series.OTEL_FIRST, "").add(sample.first_byte_ns - sample.sent_ns)
-    if ok and sample.gaps:
-        endpoint.into(series.OTEL_PER_CHUNK, "").add_gaps(sample.gaps)
+    told = endpoint.told
+    if sample.input_tokens is not None:
+        told.read(sample.input_tokens)
+    if sample.output_tokens is not None:
+        told.written(sample.output_tokens)
+    if sample.outcome != Outcome.OK:
+        endpoint.pending[series.OTEL_DURATION, sample.outcome].add(done_ns - sent_ns)
+        return
+    told.duration((sample.last_token_ns or done_ns) - sent_ns)
+    if sample.first_byte_ns is not None and sample.first_token_ns is not None:
+        told.first(sample.first_byte_ns - sent_ns)
+    if sample.gaps:
+        told.between(sample.gaps)
 
 
 def _otel(about: Mapping[str, str]) -> tuple[str, ...]:

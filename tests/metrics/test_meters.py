@@ -220,6 +220,20 @@ def test_good_requests_and_cost_are_those_of_the_summary(samples: list[Sample]) 
     assert found[series.EMPTY][SCOPE] == block["empty"]
 
 
+def test_what_was_not_sent_or_is_not_known_is_no_value() -> None:
+    one = meters()
+    unknown = {"input_tokens": None, "output_tokens": None, "cached_tokens": None, "first_byte_ns": None}
+    one.add([sample(1, "dropped", sent_ns=None, done_ns=None, model=None), sample(2, **unknown, gaps=b"")])
+    one.add([sample(3, reasoning_tokens=1), sample(4, "timeout", model=None), Sample("stranger", 0, 1, "p", "measure", "ok")])
+    found = snapshot(one).points
+    told = found[series.OTEL_FIRST]["chat", "acme", "m"]
+    assert isinstance(told, Distribution)
+    assert told.n == 1
+    assert found[series.TOKENS][*SCOPE, "review", "reasoning"] == 1
+    assert found[series.REQUESTS][*SCOPE, "review", "dropped"] == 1
+    assert found[series.MODEL_CHANGES][SCOPE] == 0
+
+
 def test_without_a_price_nothing_costs_anything() -> None:
     one = meters(record(prices={}))
     one.add([sample(1)])
