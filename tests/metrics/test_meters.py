@@ -224,7 +224,13 @@ def test_what_was_not_sent_or_is_not_known_is_no_value() -> None:
     one = meters()
     unknown = {"input_tokens": None, "output_tokens": None, "cached_tokens": None, "first_byte_ns": None}
     one.add([sample(1, "dropped", sent_ns=None, done_ns=None, model=None), sample(2, **unknown, gaps=b"")])
-    one.add([sample(3, reasoning_tokens=1), sample(4, "timeout", model=None), Sample("stranger", 0, 1, "p", "measure", "ok")])
+    one.add(
+        [
+            sample(3, reasoning_tokens=1),
+            sample(4, "timeout", model=None),
+            Sample("stranger", 0, 1, "p", "measure", "ok"),
+        ]
+    )
     found = snapshot(one).points
     told = found[series.OTEL_FIRST]["chat", "acme", "m"]
     assert isinstance(told, Distribution)
