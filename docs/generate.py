@@ -1,5 +1,5 @@
 """Writes the pages that are made from the source: docs/cli.md from the commands, docs/metrics.md from the catalogue,
-docs/providers.md from the registry of APIs, the tables of docs/prometheus.md from the declared series.
+docs/providers.md from the registry of APIs, docs/series.md from the declared series.
 
 `python docs/generate.py` writes them; with `--check` it writes nothing and exits 1 where one is out of date.
 """
@@ -333,29 +333,27 @@ def _abilities(dialect: Dialect) -> tuple[str, ...]:
 
 # --- series -----------------------------------------------------------------------------------------------------------
 
-SERIES_BEGIN, SERIES_END = "<!-- series: made by `make docs` -->\n", "<!-- end of series -->\n"
 
-
-def prometheus_page() -> str:
-    """The page as it is, with the tables of series between their marks."""
-    text = (DOCS / "prometheus.md").read_text(encoding="utf-8")
-    before, _, rest = text.partition(SERIES_BEGIN)
-    _, _, after = rest.partition(SERIES_END)
-    return before + SERIES_BEGIN + "\n".join(_series_tables()) + "\n" + SERIES_END + after
-
-
-def _series_tables() -> Iterator[str]:
-    for heading, group in GROUPS.items():
-        yield from ("", f"### {heading}", "")
-        yield from _table(("series", "kind", "meaning", "labels"), [_series_row(one) for one in group])
-    yield from ("", "### Bounds", "")
+def series_page() -> str:
+    """Every series that is published, and the bounds of the distributions."""
+    lines = [
+        "# Series",
+        "",
+        MADE_BY,
+        "",
+        "What latbench publishes for Prometheus, by scrape, push or from the store: [prometheus.md](prometheus.md). A "
+        "series of which nothing is known is absent. A histogram is published as `_bucket` (by `le`), `_sum` and "
+        "`_count`; by remote write also under its bare name, as a native histogram.",
+    ]
     bounds: dict[str, list[str]] = {}
-    for group in GROUPS.values():
+    for heading, group in GROUPS.items():
+        rows = [_series_row(one) for one in group]
+        lines += ["", f"## {heading}", "", *_table(("series", "kind", "meaning", "labels"), rows)]
         for one in group:
             if one.bounds is not None:
-                bounds.setdefault(" ".join(f"{bound:g}" for bound in one.bounds.upper), []).append(f"`{one.name}`")
-    yield from _table(("series", "bounds"), [(", ".join(names), upper) for upper, names in bounds.items()])
-    yield ""
+                bounds.setdefault(" ".join(f"{bound:.10g}" for bound in one.bounds.upper), []).append(f"`{one.name}`")
+    rows = [(", ".join(names), upper) for upper, names in bounds.items()]
+    return "\n".join([*lines, "", "## Bounds", "", *_table(("series", "bounds"), rows)]) + "\n"
 
 
 def _series_row(one: Series) -> tuple[str, ...]:
@@ -366,7 +364,7 @@ PAGES = {
     "cli.md": cli_page,
     "metrics.md": metrics_page,
     "providers.md": providers_page,
-    "prometheus.md": prometheus_page,
+    "series.md": series_page,
 }
 
 

@@ -19,7 +19,7 @@ def _percentiles(metric: str, *levels: float, by: str = "endpoint") -> list[tupl
 
 
 def _slo(metric: str) -> tuple[str, str]:
-    return f'max by (type) (latbench_slo_seconds{{{RUN}, type="{metric}"}})', "limit of the SLO"
+    return f'max by (type) (latbench_slo_seconds{{{RUN}, type="{metric}"}})', "SLO limit"
 
 
 LIVE = Board(

@@ -88,9 +88,10 @@ def _chart(panel: dict[str, Any], lines: list[Line], span_s: float) -> str:
         y, value = TOP + height - height * tick / 4, most * tick / 4
         parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{LEFT + width}" y2="{y:.1f}" stroke="#dddddd"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{value:g}{unit}</text>')
-    for tick in range(6):
-        x = LEFT + width * tick / 5
-        label = f"{span_s * tick / 5:.0f} s"
+    step = next(one for one in (5, 10, 15, 30, 60, 120, 300, 600, 3600, 86400) if span_s / one <= 8)
+    for tick in range(int(span_s / step) + 1):
+        x = LEFT + width * tick * step / span_s
+        label = f"{tick * step} s"
         parts.append(f'<text x="{x:.1f}" y="{TOP + height + 15}" text-anchor="middle" fill="#555">{label}</text>')
     at = [LEFT, TOP + height + 32]
     for number, line in enumerate(lines):

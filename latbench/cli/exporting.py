@@ -84,14 +84,14 @@ class Exporter:
         self._say = say
         if metrics_addr is None and pushgateway is None and remote_write is None:
             return
-        from latbench.export.prometheus import renderer
         from latbench.export.push import Pusher, Pushgateway, RemoteWrite, Target
+        from latbench.export.scrape import Scrape
         from latbench.export.server import MetricsServer
 
         observed = self.observed = Observed()
         if metrics_addr is not None:
             server = MetricsServer(*metrics_addr)
-            server.serve(renderer(observed.snapshot))
+            server.serve(Scrape(observed.snapshot).render)
             self._tell(f"metrics at {server.url}")
         targets: list[Target] = []
         if pushgateway is not None:

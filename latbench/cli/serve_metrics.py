@@ -8,7 +8,7 @@ import click
 
 from latbench.cli.exporting import Address, address
 from latbench.cli.report import store_option
-from latbench.export.prometheus import renderer
+from latbench.export.scrape import Scrape
 from latbench.export.server import MetricsServer
 from latbench.history import History
 from latbench.metrics.series import Snapshot
@@ -37,7 +37,7 @@ def serve_metrics(metrics_addr: Address, store: Path) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     known: list[Snapshot] = [Observed().snapshot()]
     with MetricsServer(*metrics_addr) as server, Store(store, must_exist=True) as opened:
-        server.serve(renderer(lambda: known[-1]))
+        server.serve(Scrape(lambda: known[-1]).render)
         click.echo(f"latbench: metrics of {store} at {server.url}", err=True)
         history = History()
         try:

@@ -1,14 +1,13 @@
 """A snapshot as Prometheus scrapes it: merged counts become cumulative buckets; nothing is observed here.
 
-The only module that knows `prometheus_client`, whose import takes a fifth of a second: it is imported when somebody
-wants an exporter. Native histograms cannot be scraped with these versions; `remote_write.py` sends them.
+`prometheus_client` takes a fifth of a second to import: this room is imported when somebody wants an exporter. Native
+histograms cannot be scraped with these versions; `remote_write.py` sends them.
 """
 
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from latbench.metrics.distribution import Distribution
@@ -65,14 +64,3 @@ def registry_of(take: Callable[[], Snapshot]) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(SnapshotCollector(take))
     return registry
-
-
-def renderer(take: Callable[[], Snapshot]) -> Callable[[str], tuple[str, bytes]]:
-    """What an HTTP server answers to an `Accept` header: content type and body."""
-    registry = registry_of(take)
-
-    def render(accept: str) -> tuple[str, bytes]:
-        encode, content_type = choose_encoder(accept)
-        return content_type, encode(registry)
-
-    return render

@@ -11,10 +11,14 @@ from typing import Any
 import click
 import pytest
 from harness import Cli, free_port, one_off, wait_until
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 
 from latbench.cli.exporting import Exporter, export_options
-from latbench.export.prometheus import renderer
+from latbench.export.prometheus import registry_of
+from latbench.export.scrape import Scrape
 from latbench.export.server import LONGEST_HEAD, MetricsServer, answer
 from latbench.metrics import series
 from latbench.metrics.distribution import Distribution
@@ -37,7 +41,7 @@ def told() -> Snapshot:
 @pytest.fixture
 def server() -> Iterator[MetricsServer]:
     with MetricsServer("127.0.0.1", 0) as found:
-        found.serve(renderer(told))
+        found.serve(Scrape(told).render)
         yield found
 
 
@@ -60,8 +64,34 @@ def test_a_scrape_is_what_prometheus_reads(server: MetricsServer) -> None:
     assert (found["0.075"], found["0.1"], found["600.0"], found["+Inf"]) == (0, 1, 1, 2)
 
 
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r"))
+
+
+@given(TEXT, TEXT, st.lists(st.integers(0, 10**13)), st.floats(0, 1e15), st.integers(0, 10**12))
+def test_a_scrape_is_what_the_library_would_write(
+    scenario: str, task: str, values: list[int], dollars: float, requests: int
+) -> None:
+    found, ttft = Snapshot(), Distribution(series.LATENCY)
+    ttft.record(values)
+    for name in (task, task + "2"):
+        found.set(series.TTFT, (scenario, "", "p", "e", "m", name), ttft)
+    found.set(series.COST, (scenario, "peak", "p", "e", "m"), dollars)
+    found.set(series.REQUESTS, (scenario, "", "p", "e", "m", task, "ok"), requests)
+    found.set(series.STEP, (scenario, ""), 3)
+    scrape = Scrape(lambda: found)
+    for accept in ("", OPEN_METRICS, OPEN_METRICS.replace("1.0.0", "0.0.1"), "text/plain;version=1.0.0", "*/*"):
+        encode, content_type = choose_encoder(accept)
+        for _ in range(2):
+            assert scrape.render(accept) == (content_type, encode(registry_of(lambda: found)))
+
+
+def test_help_needs_no_escapes() -> None:
+    assert not [one.name for one in series.SERIES if "\\" in one.help or "\n" in one.help or '"' in one.help]
+
+
 def test_open_metrics_for_those_who_want_it(server: MetricsServer) -> None:
-    response = get(port_of(server), accept="application/openmetrics-text; version=1.0.0")
+    response = get(port_of(server), accept=OPEN_METRICS)
     assert response.headers["content-type"].startswith("application/openmetrics-text")
     assert response.read().endswith(b"# EOF\n")
 
@@ -74,7 +104,7 @@ def test_head_and_what_is_not_there(server: MetricsServer) -> None:
     assert get(port, "/metrics?name[]=x").status == 200
     assert get(port, "/").status == 404
     assert get(port, method="POST").status == 405
-    assert answer(b"\xff\xfe nonsense", renderer(told)).startswith(b"HTTP/1.1 405 ")
+    assert answer(b"\xff\xfe nonsense", Scrape(told).render).startswith(b"HTTP/1.1 405 ")
 
 
 def test_those_who_say_nothing_keep_nobody_waiting(server: MetricsServer) -> None:
