@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -144,6 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", type=Path, metavar="FILE", help="watch one run and draw it into this SVG")
     once: Path | None = parser.parse_args().once
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if shutil.which("prometheus") is None:
         sys.exit("prometheus is not installed: apt-get install prometheus")
     with ExitStack() as stack:

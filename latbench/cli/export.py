@@ -11,6 +11,7 @@ from latbench.cli.report import store_option
 from latbench.export.openmetrics import write
 from latbench.history import moments
 from latbench.metrics.series import Snapshot
+from latbench.model.errors import UserError
 from latbench.model.run import RunRecord
 from latbench.store.sqlite import Store
 
@@ -41,9 +42,12 @@ def openmetrics(runs: tuple[str, ...], every: float, out: Path | None, store: Pa
     found.sort(key=lambda moment: moment[0])
     if out is None:
         write(found, sys.stdout)
-    else:
+        return
+    try:
         with out.open("w", encoding="utf-8") as file:
             write(found, file)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror}); name another file") from error
 
 
 def _one_at_a_time(records: list[RunRecord]) -> Iterator[RunRecord]:

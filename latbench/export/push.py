@@ -136,7 +136,7 @@ def _send(method: str, url: str, body: bytes, headers: dict[str, str]) -> None:
 
 
 def _checked(url: str, flag: str) -> str:
-    """The URL, if it is one that may be shown. Raises UserError."""
+    """What of a URL may be shown: not its query. Raises UserError for what is no URL, and for one with a password."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -146,7 +146,7 @@ def _checked(url: str, flag: str) -> str:
         raise UserError(f"{flag}: must be a URL that starts with http:// or https://")
     if parts.username is not None or parts.password is not None:
         raise UserError(f"{flag}: must not hold credentials: every process list shows them")
-    return url
+    return url.partition("?")[0]
 
 
 def _instance() -> str:

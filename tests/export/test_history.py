@@ -114,6 +114,9 @@ def test_runs_that_cannot_be_told_apart_are_left_out(cli: Cli, endpoint: Served)
     assert "began while" in done.err
     assert cli.run("export", "openmetrics", "--every", "0s").code == 2
     assert cli.run("export", "openmetrics", "nosuchrun").code == 2
+    done = cli.run("export", "openmetrics", "--out", "no/such/folder.om")
+    assert done.code == 2
+    assert "--out no/such/folder.om: cannot be written (No such file or directory)" in done.err
 
 
 @needs_prometheus

@@ -173,7 +173,7 @@ def only_exporting(**flags: Any) -> None:
         (("--pushgateway", "ftp://x"), "--pushgateway: must be a URL that starts with http:// or https://"),
         (("--remote-write", "http://u:secret@127.0.0.1:9"), "--remote-write: must not hold credentials"),
         (("--pushgateway", "http://127.0.0.1:9"), "--pushgateway http://127.0.0.1:9: "),
-        (("--remote-write", "http://127.0.0.1:9/w"), "is it up, and does it take pushes?"),
+        (("--remote-write", "http://127.0.0.1:9/w?key=secret"), "is it up, and does it take pushes?"),
         (("--remote-write", "http://[::bad"), "--remote-write: must be a URL"),
     ],
 )
