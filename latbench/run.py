@@ -33,6 +33,7 @@ from latbench.model.run import RunRecord, StepRecord, new_id
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import being_written, read_spool, remove_segments, spool_root, spools_of
 from latbench.needle.pages import reader_of
+from latbench.observed import Observed
 from latbench.plan.budget import Limits
 from latbench.results import exit_code, summary_of, write_reports
 from latbench.scenario.loader import Loaded
@@ -96,10 +97,17 @@ class Session:
     Nothing is written before the first request is about to leave: a run that cannot begin leaves no trace.
     """
 
-    def __init__(self, plan: Plan, store: Store, say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        say: Callable[[str], None] | None = None,
+        observed: Observed | None = None,
+    ) -> None:
         self.plan = plan
         self.store = store
         self._say = say
+        self._observed = observed
         self.record = _record(plan)
         self.recorder = Recorder()
         self._reader = reader_of(self.job(()))
@@ -127,11 +135,16 @@ class Session:
         self.directory.write_atomic(SCENARIO, msgspec.yaml.encode(record.scenario).decode())
         needle = self.plan.needle
         self.store.begin_run(record, self.plan.prompts.prompts, () if needle is None else needle.planned)
+        if self._observed is not None:
+            tasks = {prompt.id: prompt.task for prompt in self.plan.prompts.prompts}
+            self._observed.begin(record, tasks, self.plan.prompts.weights, len(self.plan.steps()))
 
     def step_begins(self, step: StepRecord) -> None:
         """Keep what a step is to be: should this process die, `runs recover` knows it."""
         self.record.steps.append(step)
         self.store.update_run(self.record)
+        if self._observed is not None:
+            self._observed.step_begins(step)
 
     def samples(self, samples: list[Sample]) -> None:
         """Commit, then count for the live view."""
@@ -141,6 +154,8 @@ class Session:
                 if sample.outcome != Outcome.LOST:  # it has only begun
                     self.recorder.add(sample)
                     self._hold(sample)
+            if self._observed is not None:
+                self._observed.samples(samples)
 
     def _hold(self, sample: Sample) -> None:
         """Stop the run at the first sample that puts a threshold out of reach."""
@@ -220,6 +235,14 @@ class Session:
         assert self.coordinator is not None
         coordinator = self.coordinator
         return self.recorder.snapshot(coordinator.now_ns(), step=coordinator.step, in_flight=coordinator.in_flight)
+
+    def look(self) -> None:
+        """Show dashboards what the coordinator knows."""
+        if self._observed is not None and self.coordinator is not None:
+            now = self.coordinator
+            self._observed.look(
+                in_flight=now.in_flight, workers=now.workers, cpu=now.engine_cpu_now, planned=now.planned
+            )
 
     def job(self, steps: Sequence[Step]) -> Job:
         """What every worker needs to know; `worker` and `origin_ns` are each worker's own."""
@@ -318,6 +341,8 @@ class Session:
         summary["run"]["exit_code"] = self.record.exit_code
         self.store.update_run(self.record)
         write_reports(self.directory, summary)
+        if self._observed is not None:
+            self._observed.end(summary)
         return Result(self.record.exit_code, summary, self.directory.path, self.record.id)
 
 
@@ -326,23 +351,31 @@ def measure(
     engine: EngineProcess | None,
     watch: Callable[[LiveView], None] | None = None,
     say: Callable[[str], None] | None = None,
+    observed: Observed | None = None,
 ) -> Result:
     """Run a plan to its end. `engine` is there for a run with one local worker.
 
-    `watch`, if any, is shown views of the run; `say` is told what an interruption leads to.
+    `watch`, if any, is shown views of the run; `say` is told what an interruption leads to; `observed` is kept up to
+    date for exporters.
 
     Raises UserError for what is found before the first request, Interrupted if there never was one, and StoreError
     where the disk fails: the load is stopped then, and the run can be recovered.
     """
     with Store(plan.store) as store:
-        session = Session(plan, store, say)
+        session = Session(plan, store, say, observed)
         with LocustRun(
             engine, plan.workers, plan.join, plan.listen, plan.secret, abort_on_loss=plan.abort_on_loss
         ) as cluster:
             coordinator = cluster.coordinator()
             cluster.on_interrupt(session.interrupt)
             session.coordinator = coordinator
-            cluster.watch(lambda: watch(session.view()) if watch is not None else None)
+
+            def look() -> None:
+                session.look()
+                if watch is not None:
+                    watch(session.view())
+
+            cluster.watch(look)
             try:
                 session.conduct(coordinator, plan.steps())
             except StoreError as fault:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from latbench.cli.exporting import Exporter
 from latbench.cli.plan import estimate_of, limits_of, promises_of
 from latbench.cli.progress import Progress
 from latbench.cluster.children import end, start_engine
@@ -60,6 +61,7 @@ class Setup:
     join: int = 0
     listen: tuple[str, int] | None = None
     secret: bytes | None = None
+    exporter: Exporter | None = None
 
 
 def launch(
@@ -95,8 +97,12 @@ def launch(
             setup.abort_on_loss,
             needle,
         )
+        exporter = setup.exporter
         with Progress(steps, quiet=setup.quiet) as progress:
-            return measure(plan, engine, progress.show if progress.shown else None, _say if not setup.quiet else None)
+            if exporter is not None:
+                exporter.start()
+            watch, told = progress.show if progress.shown else None, None if setup.quiet else say
+            return measure(plan, engine, watch, told, None if exporter is None else exporter.observed)
     finally:
         if engine is not None:
             engine.end(1.0)
@@ -105,8 +111,8 @@ def launch(
             end(simulated, 2.0)
 
 
-def _say(words: str) -> None:
-    """Tell whoever has just interrupted the run what happens now."""
+def say(words: str) -> None:
+    """Tell whoever watches the run what happens now."""
     click.echo(f"latbench: {words}", err=True)
 
 
@@ -144,9 +150,9 @@ def launch_trials(setup: Setup, loaded: Loaded, trials: Trials, *, send_code: bo
     if not setup.quiet:
         click.echo(f"latbench: {price_line(estimate_of(loaded, prompts))}", err=True)
         if trials.left:
-            _say(f"the budget is {trials.left}; the rest can be sent later, with --resume")
+            say(f"the budget is {trials.left}; the rest can be sent later, with --resume")
         for line in plan_report.promises(promises_of(loaded)):
-            _say(line)
+            say(line)
     _say_what_leaves(source, loaded.endpoints(), allowed=send_code)
     with _made(setup, source, trials) as needle:
         return launch(setup, loaded, prompts, needle, sim)
@@ -182,7 +188,7 @@ def _say_what_leaves(source: Source, endpoints: list[Endpoint], *, allowed: bool
         raise UserError(
             f"{what} would leave this machine for {', '.join(hosts)}: `latbench needle --send-code` agrees to that"
         )
-    _say(f"{what}: sent to {', '.join(hosts) or 'this machine only'}")
+    say(f"{what}: sent to {', '.join(hosts) or 'this machine only'}")
 
 
 def _stays(host: str) -> bool:

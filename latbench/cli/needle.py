@@ -10,11 +10,12 @@ from typing import Any
 import click
 import msgspec
 
-from latbench.cli.launch import Setup, Trials, launch_trials, trials_of
+from latbench.cli.exporting import Address, Exporter, export_options
+from latbench.cli.launch import Setup, Trials, launch_trials, say, trials_of
 from latbench.cli.options import endpoint_options, keep_options
 from latbench.cli.plan import limits_of
 from latbench.cli.report import show, write_junit
-from latbench.model.errors import UserError
+from latbench.model.errors import ExitCode, UserError
 from latbench.model.run import RunRecord, new_id
 from latbench.report import json as json_report
 from latbench.results import finished_trials, resumed
@@ -46,6 +47,7 @@ _KEYS = ("preset", *_LISTS, "jitter", "blocks", "haystack")
 @click.option("--seed", type=int, help="Makes haystacks, needles and depths: the same seed makes the same ones.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Local worker processes.")
 @keep_options("NEEDLE")
+@export_options
 @click.option(
     "--sim-model", type=click.Choice(MODELS), help="What the simulated endpoint is like, where it is started."
 )
@@ -68,6 +70,10 @@ def needle(
     sim_model: str | None,
     resume: str | None,
     rebuild: tuple[str, str] | None,
+    metrics_addr: Address | None,
+    metrics_keep: float,
+    pushgateway: str | None,
+    remote_write: str | None,
     **flags: Any,  # noqa: ANN401  those of `Flags`, and keys of the section `needle`
 ) -> None:
     """Hide things in long code and ask for them: accuracy by depth and length, with the latency of the same requests.
@@ -82,7 +88,8 @@ def needle(
     given |= {key: _listed(given[key]) for key in _LISTS if key in given}
     if "jitter" in given and given["jitter"] == "0":
         given["jitter"] = 0
-    setup = Setup(workers, store, out, window, quiet, abort_early=not no_abort)
+    exporter = Exporter(metrics_addr, metrics_keep, pushgateway, remote_write, None if quiet else say)
+    setup = Setup(workers, store, out, window, quiet, abort_early=not no_abort, exporter=exporter)
     chosen = Flags(labels=labels, needle=given, **flags)
     if resume is None:
         loaded = _load(find_scenario(scenario, Path.cwd()), chosen)
@@ -93,6 +100,8 @@ def needle(
     show(result.summary, (f"store {store}", f"run directory {result.directory}"), as_json=as_json)
     if junit is not None:
         write_junit(result.summary, junit)
+    sys.stdout.flush()
+    exporter.finish(wait=result.exit_code != ExitCode.INTERRUPTED)
     sys.exit(result.exit_code)
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from latbench.cli.launch import Setup, launch, launch_trials, trials_of
+from latbench.cli.exporting import Address, Exporter, export_options
+from latbench.cli.launch import Setup, launch, launch_trials, say, trials_of
 from latbench.cli.options import endpoint_options, keep_options, load_options
 from latbench.cli.plan import check_budget, estimate_of
 from latbench.cli.report import show, write_junit
 from latbench.cluster.handshake import SECRET_ENV, SHORTEST_SECRET, is_loopback, secret_from
-from latbench.model.errors import UserError
+from latbench.model.errors import ExitCode, UserError
 from latbench.plan.estimate import price_line
 from latbench.scenario.check import load_whole
 from latbench.scenario.loader import Flags, find_scenario
@@ -42,6 +43,7 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str | 
     help="When a worker is lost: the others take over, or the run stops.",
 )
 @keep_options("RUN")
+@export_options
 def run(
     scenario: str,
     labels: dict[str, str],
@@ -56,6 +58,10 @@ def run(
     junit: Path | None,
     no_abort: bool,
     quiet: bool,
+    metrics_addr: Address | None,
+    metrics_keep: float,
+    pushgateway: str | None,
+    remote_write: str | None,
     **flags: str | int | Path | tuple[str, ...] | None,
 ) -> None:
     """Measure the endpoints of SCENARIO, a file or a name (default: quickstart, which starts a simulated endpoint)."""
@@ -75,9 +81,13 @@ def run(
     if listen is not None and not quiet:
         where = f"`latbench worker --master {listen[0]}:{listen[1]}`"
         click.echo(f"latbench: {join} workers are to join with {where}; they are awaited for ten minutes", err=True)
+    exporter = Exporter(metrics_addr, metrics_keep, pushgateway, remote_write, None if quiet else say)
     given = Flags(labels=labels, **flags)  # type: ignore[arg-type]
     loaded, prompts = load_whole(find_scenario(scenario, Path.cwd()), given, os.environ)
-    setup = Setup(workers, store, out, window, quiet, not no_abort, on_worker_loss == "abort", join, listen, secret)
+    setup = Setup(
+        *(workers, store, out, window, quiet, not no_abort, on_worker_loss == "abort", join, listen, secret),
+        exporter=exporter,
+    )
     if loaded.scenario.needle is not None:
         result = launch_trials(setup, loaded, trials_of(loaded))
     else:
@@ -88,4 +98,6 @@ def run(
     show(result.summary, (f"store {store}", f"run directory {result.directory}"), as_json=as_json)
     if junit is not None:
         write_junit(result.summary, junit)
+    sys.stdout.flush()
+    exporter.finish(wait=result.exit_code != ExitCode.INTERRUPTED)
     sys.exit(result.exit_code)

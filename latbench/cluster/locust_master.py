@@ -10,6 +10,7 @@ never computes a figure: samples go to the sink, which commits them before they 
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,6 +107,20 @@ class Coordinator:
         """Mean share of a core of the busiest engine while it was loaded."""
         means = [sum(member.cpu) / len(member.cpu) for member in self._crew.members.values() if member.cpu]
         return max(means, default=None)
+
+    @property
+    def engine_cpu_now(self) -> float | None:
+        """Share of a core that the busiest engine used, as last reported."""
+        return max((member.cpu[-1] for member in self._crew.members.values() if member.cpu), default=None)
+
+    @property
+    def planned(self) -> dict[str, int]:
+        """How many requests became due so far, by `endpoint/phase`, as last reported."""
+        total: Counter[str] = Counter()
+        for member in self._crew.members.values():
+            for known in member.planned.values():
+                total.update(known)
+        return dict(total)
 
     @property
     def clocks(self) -> dict[str, tuple[str, WorkerClock]]:
