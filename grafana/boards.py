@@ -476,4 +476,117 @@ COST = Board(
     refresh="1m",
 )  # fmt: skip
 
-BOARDS = (LIVE, COMPARED, PEAK, LIMITS, COST)
+
+def _context(rule: str) -> str:
+    selector = f'{SCOPE}, rule="{rule}"'
+    return f"max by (endpoint, kind) (latbench_needle_effective_context_tokens{{{selector}}})"
+
+
+def _accuracy(series: str, depth: str, by: str = "endpoint, kind, length") -> str:
+    return f"max by ({by}) (latbench_needle_{series}{{{SCOPE}, depth{depth}}})"
+
+
+LONG_CONTEXT = Board(
+    "latbench-long-context",
+    "latbench: long context",
+    "What is found in long code, how sure that is, and where it is not. Known when a needle run has ended.",
+    (
+        (
+            "How much can be relied on?",
+            (
+                Panel(
+                    "Effective context, certified",
+                    "The longest prompt up to which the lower bound of accuracy is above the threshold at every tested "
+                    "length. 0: at none of them; it may be that there were too few trials.",
+                    "none",
+                    [(_context("certified"), "{{endpoint}} {{kind}}")],
+                    "bars",
+                ),
+                Panel(
+                    "Effective context by other rules",
+                    "Point: by the accuracy that was measured, however few trials that is. Worst stratum: certified "
+                    "wherever in the file the needle stands. Relative: against the model's own without filler.",
+                    "none",
+                    [
+                        (_context("point"), "{{endpoint}} {{kind}} point"),
+                        (_context("worst_stratum"), "{{endpoint}} {{kind}} worst stratum"),
+                        (_context("relative"), "{{endpoint}} {{kind}} relative"),
+                    ],
+                    "bars",
+                ),
+            ),
+        ),
+        (
+            "Accuracy",
+            (
+                Panel(
+                    "Accuracy by length",
+                    "Right answers of those that were given, over all depths, with what they prove at least and leave "
+                    "possible at most (one-sided 95 %).",
+                    "percentunit",
+                    [
+                        (_accuracy("accuracy_ratio", '="all"'), "{{endpoint}} {{kind}} {{length}}"),
+                        (_accuracy("accuracy_lower_ratio", '="all"'), "{{endpoint}} {{kind}} {{length}} at least"),
+                        (_accuracy("accuracy_upper_ratio", '="all"'), "{{endpoint}} {{kind}} {{length}} at most"),
+                    ],
+                    "bars",
+                ),
+                Panel(
+                    "Accuracy by depth: at least",
+                    "What the answers prove for each part of the code, by its ends in per cent. Differences between "
+                    "parts are chance until the report calls them a dip or a trend.",
+                    "percentunit",
+                    [
+                        (
+                            _accuracy("accuracy_lower_ratio", '!="all"', "endpoint, kind, length, depth"),
+                            "{{endpoint}} {{kind}} {{length}}, {{depth}} %",
+                        )
+                    ],
+                    "bars",
+                ),
+                Panel(
+                    "Accuracy over time",
+                    "Of the latest run of each scenario and window, over all depths.",
+                    "percentunit",
+                    [(_accuracy("accuracy_ratio", '="all"'), "{{endpoint}} {{kind}} {{length}}")],
+                ),
+                Panel(
+                    "Accuracy by depth: measured",
+                    "The share itself. What it rests on is in the panel beside and in the run's heat maps.",
+                    "percentunit",
+                    [
+                        (
+                            _accuracy("accuracy_ratio", '!="all"', "endpoint, kind, length, depth"),
+                            "{{endpoint}} {{kind}} {{length}}, {{depth}} %",
+                        )
+                    ],
+                    "bars",
+                ),
+            ),
+        ),
+        (
+            "What went wrong",
+            (
+                Panel(
+                    "Trials by outcome", "All that ask for something that is there.", "short",
+                    [(f"sum by (outcome) (latbench_needle_trials_total{{{SCOPE}}})", "{{outcome}}")], "bars",
+                ),
+                Panel(
+                    "Trials by outcome and depth", "Where the trials ended how.", "short",
+                    [
+                        (
+                            f"sum by (depth, outcome) (latbench_needle_trials_total{{{SCOPE}}})",
+                            "{{depth}} % {{outcome}}",
+                        )
+                    ],
+                    "bars",
+                ),
+            ),
+        ),
+    ),
+    since="now-30d",
+    refresh="1m",
+)  # fmt: skip
+
+
+BOARDS = (LIVE, COMPARED, PEAK, LIMITS, COST, LONG_CONTEXT)

@@ -13,6 +13,7 @@ from typing import Any
 
 from latbench import __version__
 from latbench.analysis import validity
+from latbench.analysis.needle.published import publish
 from latbench.metrics import series
 from latbench.metrics.catalogue import BY_NAME, NS_PER_MS
 from latbench.metrics.meters import Meters
@@ -91,6 +92,7 @@ class Observed:
                 if name in record.endpoints:
                     meters.add_lost(name, block["outcomes"][Outcome.LOST])
                     self._ceilings(_scope(record, name), block["rate_limits"].get("ceiling") or {})
+            self._needles(record, summary["steps"])
 
     def _known(self) -> tuple[RunRecord, Meters]:
         assert self._begun is not None
@@ -107,6 +109,15 @@ class Observed:
         for kind, found in ceilings.items():
             if kind in series.LIMIT_KINDS:
                 self._gauges.set(series.CEILING, (*scope, kind), found["rate_per_min"])
+
+    def _needles(self, record: RunRecord, steps: Iterable[Mapping[str, Any]]) -> None:
+        """Needle trials of all steps: their counts added up, of shares the last step's."""
+        for step in steps:
+            for name, block in step["endpoints"].items():
+                if name in record.endpoints and block["needle"] is not None:
+                    found = Snapshot()
+                    publish(found, _scope(record, name), block["needle"])
+                    self._gauges.merge(found)
 
     # --- asked by exporters ---------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ OTEL_TOKENS = Bounds(tuple(float(4**power) for power in range(14)))
 RUN = ("scenario", "window")
 SCOPE = (*RUN, "provider", "endpoint", "model")
 TASK = (*SCOPE, "task")
+NEEDLE = (*SCOPE, "kind", "length", "depth")
 OTEL = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -141,6 +142,31 @@ LAG = Series(
     (*RUN, "type"),
 )
 
+NEEDLE_TRIALS = Series(
+    "latbench_needle_trials_total",
+    "counter",
+    "Needle trials that ask for something that is there, by what became of them. Known at the end, as all of these.",
+    (*NEEDLE, "outcome"),
+)
+NEEDLE_ACCURACY = Series(
+    "latbench_needle_accuracy_ratio",
+    "gauge",
+    "Right answers of those that were given, by the part of the code that the needle stands in.",
+    NEEDLE,
+)
+NEEDLE_LOWER = Series(
+    "latbench_needle_accuracy_lower_ratio", "gauge", "What the answers prove at least, one-sided 95 %.", NEEDLE
+)
+NEEDLE_UPPER = Series(
+    "latbench_needle_accuracy_upper_ratio", "gauge", "What they leave possible at most, one-sided 95 %.", NEEDLE
+)
+NEEDLE_CONTEXT = Series(
+    "latbench_needle_effective_context_tokens",
+    "gauge",
+    "The longest prompt that can be relied on, by the rule that says so; 0 where none of those tested can.",
+    (*SCOPE, "kind", "rule"),
+)
+
 OTEL_DURATION = Series(
     "gen_ai_client_operation_duration_seconds",
     "histogram",
@@ -177,9 +203,10 @@ GROUPS: dict[str, tuple[Series, ...]] = {
         INFO, RUNNING, STARTED, ENDED, STEP, STEPS, CONCURRENCY, RATE, WORKERS, IN_FLIGHT, SLO,
     ),
     "Validity": (VERDICT, LATE, ENGINE_CPU, LAG),
+    "Needle trials": (NEEDLE_TRIALS, NEEDLE_ACCURACY, NEEDLE_LOWER, NEEDLE_UPPER, NEEDLE_CONTEXT),
     "OpenTelemetry's names": (OTEL_DURATION, OTEL_USAGE, OTEL_FIRST, OTEL_PER_CHUNK),
 }  # fmt: skip
-"""The series in the order in which they are shown. Those of needle trials come with the rows they are made of."""
+"""The series in the order in which they are shown."""
 SERIES: tuple[Series, ...] = tuple(series for group in GROUPS.values() for series in group)
 
 REFUSALS = ("requests", "tokens", "input_tokens", "output_tokens", "concurrency", "daily", "ramp", "unknown")

@@ -73,8 +73,20 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             done = cli.run("run", scenario, *map(str, flags))
             assert done.code in (0, 97), done.err
             summaries.append(json.loads(done.out))
+        _needles(cli, port)
         yield Watched(found, since_s, time.time(), summaries)
     cli.end()
+
+
+def _needles(cli: Cli, port: int) -> None:
+    """A few needle trials, with a base of its own for each kind and half of them wrong."""
+    headers = {"x-sim-needle-accuracy": "0.5", "x-sim-ttft": "5ms", "x-sim-itl": "0ms"}
+    endpoint = _endpoint("needles", "sim", headers=headers)
+    needle = {"kinds": ["description"], "lengths": ["2k"], "blocks": 3, "base": 3}
+    scenario = cli.scenario("needles.yaml", endpoints=[endpoint], needle=needle, output={"max_tokens": 200})
+    flags = ["--metrics-addr", str(port), "--metrics-keep", "4s", "--json"]
+    done = cli.run("needle", scenario, *flags)
+    assert done.code == 0, done.err
 
 
 def _endpoint(name: str, url: str, **more: object) -> dict[str, object]:
