@@ -14,7 +14,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import replace
 
 from latbench.engine.clock import raw_ns
-from latbench.engine.transport import BROKEN, MAX_ANSWER_BYTES, Post, Reads, Transport
+from latbench.engine.reads import MAX_ANSWER_BYTES, Reads
+from latbench.engine.transport import BROKEN, Post, Transport
 from latbench.model.answer import Answer, Refusal
 from latbench.model.errors import DecodeError
 from latbench.model.request import TEXT, Tool
@@ -122,7 +123,20 @@ class Exchange:
         head = self.reads.head
         if head is None or head.status == 200:
             return None
-        return self.dialect.refusal(head.status, head.headers, b"".join(self.reads.data)[:REFUSAL_BYTES])
+        return self.dialect.refusal(head.status, head.headers, self._body()[:REFUSAL_BYTES])
+
+    def _frame(self) -> None:
+        """Frame what nobody decodes as it comes: it may be over."""
+        try:
+            self.reads.frame(len(self.reads.data))
+        except DecodeError as fault:
+            self.malformed = True
+            self.problem = str(fault)[:MESSAGE_CHARS]
+
+    def _body(self) -> bytes:
+        """What came of the body, as far as it was framed."""
+        self._frame()
+        return b"".join(self.reads.data[: self.reads.framed] if self.reads.chunked else self.reads.data)
 
     def set_aside(self, refusal: Refusal) -> None:
         """It was refused and waits. If it leaves again, this was an attempt of it; if not, this is its end."""
@@ -161,6 +175,8 @@ class Exchange:
         """
         reads = self.reads
         if self.malformed or not self.streamed or reads.head is None or reads.head.status != 200:
+            if not self.malformed:
+                self._frame()
             return True
         if self._framer is None:
             self._framer = self.dialect.framer()
@@ -194,11 +210,15 @@ class Exchange:
         assert framer is not None
         self._event = 0
         if self._decoded < len(reads.data):
+            reads.frame(self._decoded + 1)
             data = reads.data[self._decoded]
             self._event_ns = reads.at_ns[self._decoded]
-            reads.data[self._decoded] = data[_PART_BYTES:]
-            self._events = framer.feed(data[:_PART_BYTES])
-            self._decoded += len(data) <= _PART_BYTES
+            if len(data) <= _PART_BYTES:
+                reads.data[self._decoded] = b""
+                self._decoded += 1
+            else:
+                data, reads.data[self._decoded] = data[:_PART_BYTES], data[_PART_BYTES:]
+            self._events = framer.feed(data)
             return True
         ended = self.ended_ns is not None and not self._closed
         self._closed = self._closed or ended
@@ -228,6 +248,8 @@ class Exchange:
             self._decode_plain()
         outcome, refusal = self._outcome()
         answer, reads = self.answer, self.reads
+        if reads.first_byte_ns is None:
+            self._frame()
         usage = answer.usage
         output = np.frombuffer(answer.output_ns, dtype=np.int64) if answer.output_ns else np.empty(0, np.int64)
         text = "".join(answer.text)
@@ -240,7 +262,7 @@ class Exchange:
         found.sent_ns = self.sent_ns - origin_ns
         found.connected_ns = at(reads.connected_ns)
         found.headers_ns = at(reads.headers_ns)
-        found.first_byte_ns = at(reads.at_ns[0] if reads.at_ns else None)
+        found.first_byte_ns = at(reads.first_byte_ns)
         found.first_token_ns = at(int(output[0]) if len(output) else None)
         found.first_text_ns = at(answer.first_text_ns)
         found.last_token_ns = at(self._last_token_ns(output, outcome))
@@ -306,10 +328,10 @@ class Exchange:
         return found[:MESSAGE_CHARS] if found else None
 
     def _decode_plain(self) -> None:
-        body = b"".join(self.reads.data)
+        body = self._body()
         self.reads.data.clear()
         try:
-            if not self.broken and self.verdict is None:
+            if not self.malformed and not self.broken and self.verdict is None:
                 self.dialect.decode_plain(body, self.ended_ns or 0, self.answer)
         except DecodeError as fault:
             self.malformed = True
