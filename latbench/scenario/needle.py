@@ -73,6 +73,12 @@ def _inside(share: float) -> float:
     return share
 
 
+def _half(share: float) -> float:
+    if share > 0.5:
+        raise ValueError("more than 50%")
+    return share
+
+
 def _length(tokens: int) -> int:
     if not SHORTEST <= tokens <= LONGEST:
         raise ValueError("must be from 1k to 1M tokens")
@@ -118,7 +124,7 @@ class NeedleSettings(Record):
     kinds: Annotated[tuple[Annotated[str, PlainValidator(_kind)], ...], ONE_OR_MORE, Field(min_length=1)]
     lengths: Annotated[tuple[Annotated[Size, AfterValidator(_length)], ...], ONE_OR_MORE, Field(min_length=1)]
     depths: Annotated[tuple[float, ...], PlainValidator(_depths), PlainSerializer(_written_depths)]
-    jitter: Annotated[Share, Field(le=0.5)]
+    jitter: Annotated[Share, AfterValidator(_half)]
     blocks: Annotated[Count, Field(le=10_000)]
     round: Count
     absent: Share

@@ -91,7 +91,7 @@ def test_shares_survive_being_written(permille: int) -> None:
         ({"depths": ["100%"]}, "depths: must lie between 0% and 100%"),
         ({"depths": ["10%", "10%"]}, "depths: names a depth twice"),
         ({"depths": []}, "depths: an empty list"),
-        ({"jitter": "60%"}, "jitter: must be at most 0.5"),
+        ({"jitter": "60%"}, "jitter: more than 50%"),
         ({"absent": "many"}, "absent: not a share; write it as 30%"),
         ({"absent": "101%"}, "absent: more than 100%"),
         ({"blocks": 0}, "blocks: must be at least 1"),
