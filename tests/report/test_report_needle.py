@@ -1,10 +1,11 @@
 """The part of the reports about needle trials: within 80 columns, and every alarm in words."""
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from needle_models import absents, blind, canaries, control, cutting, planned, prefix_cached, simulated, wrong
 
 from latbench.analysis.needle.block import block
 from latbench.analysis.needle.findings import findings
@@ -13,6 +14,9 @@ from latbench.analysis.needle.trials import BASE, CLOSED_BOOK, Trials, columns
 from latbench.model.needle import TrialOutcome
 from latbench.report import needle, plan, text
 from latbench.report.text import COLUMNS, Page
+
+sys.path.append(str(Path(__file__).parents[1] / "analysis"))
+from needle_models import absents, blind, canaries, control, cutting, planned, prefix_cached, simulated, wrong
 
 
 def said(trials: Trials) -> str:
