@@ -1,4 +1,4 @@
-# install test test-long test-again test-all check fix sim demo bench docs pack lock: each works from a fresh clone with Python and make.
+# install test test-long test-again test-all check fix sim demo bench docs dashboards observe pack lock: each works from a fresh clone with Python and make.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --quiet --numprocesses 3 --dist worksteal
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate \
     --no-header --no-strip-extras --python-version 3.11 --upgrade --quiet
 
-.PHONY: install test test-long test-again test-all check fix sim demo bench docs pack lock
+.PHONY: install test test-long test-again test-all check fix sim demo bench docs dashboards observe pack lock
 
 install: $(READY)
 
@@ -45,6 +45,7 @@ check: $(DEV)  ## format, lint, types, import contracts, generated pages
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m latbench.scenario.manifest --check scenarios/code-mix
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python grafana/build.py --check
 
 fix: $(DEV)  ## what a machine can mend
 	$(BIN)/ruff check --fix .
@@ -54,12 +55,18 @@ sim: install  ## the simulated endpoint by itself
 	$(BIN)/latbench sim
 
 bench: install  ## figures against the oracle, where it is beside the checkout; results in benchmarks/results/
-	@status=0; for name in accuracy client_error openloop streams memory coverage needle; do \
+	@status=0; for name in accuracy client_error openloop streams memory coverage needle scrape; do \
 	    $(BIN)/python benchmarks/$$name.py || status=1; echo; \
 	done; exit $$status
 
 docs: $(DEV)  ## the generated pages
 	$(BIN)/python docs/generate.py
+
+dashboards: $(DEV)  ## the boards of Grafana, from the code in grafana/
+	$(BIN)/python grafana/build.py
+
+observe: install  ## Prometheus, and Grafana where it is installed, against a running simulation
+	$(BIN)/python grafana/observe.py
 
 pack: install  ## counts and hashes of the prompt pack
 	$(BIN)/python -m latbench.scenario.manifest scenarios/code-mix

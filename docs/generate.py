@@ -1,5 +1,5 @@
 """Writes the pages that are made from the source: docs/cli.md from the commands, docs/metrics.md from the catalogue,
-docs/providers.md from the registry of APIs.
+docs/providers.md from the registry of APIs, docs/series.md from the declared series.
 
 `python docs/generate.py` writes them; with `--check` it writes nothing and exits 1 where one is out of date.
 """
@@ -13,6 +13,7 @@ import click
 from latbench.analysis.stats import NEED
 from latbench.cli.main import cli
 from latbench.metrics.catalogue import FIGURES, METRICS, Figure, Metric
+from latbench.metrics.series import GROUPS, Series
 from latbench.model.request import Ask, Endpoint, Fill, Message
 from latbench.providers.base import Dialect, Framer
 from latbench.providers.gemini import GeminiFramer
@@ -342,7 +343,41 @@ def _abilities(dialect: Dialect) -> tuple[str, ...]:
     )
 
 
-PAGES = {"cli.md": cli_page, "metrics.md": metrics_page, "providers.md": providers_page}
+# --- series -----------------------------------------------------------------------------------------------------------
+
+
+def series_page() -> str:
+    """Every series that is published, and the bounds of the distributions."""
+    lines = [
+        "# Series",
+        "",
+        MADE_BY,
+        "",
+        "What latbench publishes for Prometheus, by scrape, push or from the store: [prometheus.md](prometheus.md). A "
+        "series of which nothing is known is absent. A histogram is published as `_bucket` (by `le`), `_sum` and "
+        "`_count`; by remote write also under its bare name, as a native histogram.",
+    ]
+    bounds: dict[str, list[str]] = {}
+    for heading, group in GROUPS.items():
+        rows = [_series_row(one) for one in group]
+        lines += ["", f"## {heading}", "", *_table(("series", "kind", "meaning", "labels"), rows)]
+        for one in group:
+            if one.bounds is not None:
+                bounds.setdefault(" ".join(f"{bound:.10g}" for bound in one.bounds.upper), []).append(f"`{one.name}`")
+    rows = [(", ".join(names), upper) for upper, names in bounds.items()]
+    return "\n".join([*lines, "", "## Bounds", "", *_table(("series", "bounds"), rows)]) + "\n"
+
+
+def _series_row(one: Series) -> tuple[str, ...]:
+    return (f"`{one.name}`", one.kind, one.help, ", ".join(f"`{label}`" for label in one.labels))
+
+
+PAGES = {
+    "cli.md": cli_page,
+    "metrics.md": metrics_page,
+    "providers.md": providers_page,
+    "series.md": series_page,
+}
 
 
 @click.command()

@@ -20,11 +20,13 @@ from latbench.model.errors import ExitCode, UserError
 from latbench.model.run import RunRecord
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import being_written, read_spool, segments, spools_of
+from latbench.needle.pages import NeedleReader
 from latbench.plan.partition import gaps
 from latbench.results import exit_code, last_moment, running_process, summary_of, write_reports
 from latbench.scenario.grading import DEFAULT_SCHEMA, Reader
 from latbench.store.manifest import RunDirectory
 from latbench.store.sqlite import Store
+from latbench.trials import Again
 
 _CODE = "recovered"
 
@@ -51,8 +53,7 @@ def recover(store: Store, record: RunRecord, folders: Sequence[Path]) -> Recover
     pid = running_process(record)
     if pid is not None:
         raise UserError(f"run {record.id} is still running (process {pid}); it writes its report when it ends")
-    schema = record.scenario.get("output", {}).get("schema", DEFAULT_SCHEMA)
-    merging = _Merging(store, record.id, Reader(schema, ()))
+    merging = _Merging(store, record.id, _reader(store, record))
     for path in {path: None for folder in folders for path in (*segments(folder), *spools_of(folder, record.id))}:
         merging.add(path)
     changed = record.state == "running" or merging.changed > 0
@@ -68,10 +69,17 @@ def recover(store: Store, record: RunRecord, folders: Sequence[Path]) -> Recover
     )
 
 
+def _reader(store: Store, record: RunRecord) -> Reader | NeedleReader:
+    """Who reads what was spooled: answers to needle trials are graded against these, made again."""
+    reader = Reader(record.scenario.get("output", {}).get("schema", DEFAULT_SCHEMA), ())
+    trials = store.trials(record.id)
+    return NeedleReader(reader, Again(trials, record.engine["needle"]["folder"]).trial) if trials else reader
+
+
 class _Merging:
     """Spools on their way into the store. `names` are the segments that had something of this run."""
 
-    def __init__(self, store: Store, run_id: str, reader: Reader) -> None:
+    def __init__(self, store: Store, run_id: str, reader: Reader | NeedleReader) -> None:
         self._store = store
         self._run_id = run_id
         self._reader = reader

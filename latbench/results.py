@@ -5,6 +5,7 @@ there, not where it was planned to end. Whether it is still going on can be told
 """
 
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -13,16 +14,24 @@ from typing import Any
 import msgspec
 
 from latbench.analysis.groups import PromptInfo
+from latbench.analysis.needle.trials import TrialRow, Trials, columns
 from latbench.analysis.summary import SCHEMA_VERSION, summarise
 from latbench.analysis.thresholds import FAIL, INCONCLUSIVE
 from latbench.model.errors import ExitCode, UserError
 from latbench.model.lifeline import process_started
+from latbench.model.needle import Grade, TrialOutcome
 from latbench.model.run import RunRecord
-from latbench.model.sample import Sample
+from latbench.model.sample import Outcome, Sample
+from latbench.needle.grade import OF_SAMPLE
+from latbench.needle.rows import calibrated, row
+from latbench.needle.trial import Planned
+from latbench.report import heatmaps, markdown
 from latbench.report import json as json_report
-from latbench.report import markdown
 from latbench.store.manifest import REPORT, SUMMARY, RunDirectory
 from latbench.store.sqlite import Store
+
+Place = tuple[str, int]
+"""An endpoint and a step."""
 
 
 def prompts_of(store: Store, record: RunRecord) -> dict[str, PromptInfo]:
@@ -37,8 +46,72 @@ def summary_of(store: Store, record: RunRecord) -> dict[str, Any]:
     """The summary of a stored run, made from its samples."""
     if record.state == "running":
         record = _so_far(store, record)
-    efforts = store.efforts(record.id)
-    return summarise(record, store.samples(record.id), prompts_of(store, record), efforts=efforts)
+    efforts, needle = store.efforts(record.id), needle_trials(store, record)
+    return summarise(record, store.samples(record.id), prompts_of(store, record), efforts=efforts, needle=needle)
+
+
+def needle_trials(store: Store, record: RunRecord) -> dict[Place, Trials]:
+    """The needle trials of a stored run by endpoint and step, with those that it resumed; none of another run.
+
+    Of a round that was begun all trials are there, those that were never sent too; of other rounds none.
+    """
+    rows: dict[Place, dict[str, tuple[TrialRow, int]]] = {}
+    for run in resumed(store, record):
+        planned = {one.recipe.trial: one for one in store.trials(run.id)}
+        begun: dict[Place, set[int]] = {}
+        for sample in sorted(store.samples(run.id), key=lambda one: one.due_ns) if planned else ():
+            trial, place = planned.get(sample.prompt_id), (sample.endpoint, sample.step)
+            if trial is None or (sample.outcome == Outcome.LOST and run.state == "running"):
+                continue
+            begun.setdefault(place, set()).add(trial.round)
+            rows.setdefault(place, {})[sample.prompt_id] = _row(trial, sample)
+        for (endpoint, step), numbers in begun.items() if run.state != "running" else ():
+            for name, trial in planned.items():
+                if trial.round in numbers and name not in rows[endpoint, step]:
+                    never = Sample(endpoint, step, trial.number, name, "measure", Outcome.DROPPED)
+                    rows[endpoint, step][name] = _row(trial, never)
+    return {place: columns(calibrated([*of_place.values()])) for place, of_place in rows.items()}
+
+
+def _row(trial: Planned, sample: Sample) -> tuple[TrialRow, int]:
+    return row(trial.recipe, trial.depth, trial.chance, _grade(sample), sample), trial.tokens
+
+
+def _grade(sample: Sample) -> Grade:
+    """What became of a trial; one that nobody graded has no answer that is known."""
+    if sample.grade is not None:
+        return sample.grade
+    return Grade(outcome=TrialOutcome.WITHDRAWN if sample.outcome == Outcome.OK else OF_SAMPLE[sample.outcome])
+
+
+def finished_trials(store: Store, record: RunRecord) -> frozenset[str]:
+    """The trials of a run, and of those it resumed, that need not be sent again.
+
+    At every endpoint, in every step, something has come of them.
+
+    What was withdrawn was never answered, and a rate limit is no answer: both may be sent as they are. Everything else
+    is a result, a failure too; to send it again until it succeeds would choose the result.
+    """
+    finished: set[str] = set()
+    for run in resumed(store, record):
+        done: Counter[str] = Counter()
+        places: set[Place] = set()
+        for sample in store.samples(run.id):
+            places.add((sample.endpoint, sample.step))
+            done[sample.prompt_id] += _grade(sample).outcome not in (TrialOutcome.WITHDRAWN, TrialOutcome.RATE_LIMITED)
+        finished |= {prompt_id for prompt_id, times in done.items() if times >= len(places)}
+    return frozenset(finished)
+
+
+def resumed(store: Store, record: RunRecord) -> list[RunRecord]:
+    """A run and those that it resumed, the oldest first; one that is not in the store any more ends the row."""
+    chain = [record]
+    while resumes := chain[-1].engine.get("needle", {}).get("resumes"):
+        try:
+            chain.append(store.load_run(resumes))
+        except UserError:
+            break
+    return chain[::-1]
 
 
 def exit_code(record: RunRecord, summary: Mapping[str, Any]) -> ExitCode:
@@ -132,8 +205,12 @@ def summary_named(name: str, store: Path) -> dict[str, Any]:
 
 
 def write_reports(directory: RunDirectory, summary: Mapping[str, Any]) -> None:
-    """Write what people pass on: the summary and the report. Raises StoreError where the disk fails."""
+    """Write what people pass on: the summary, the report, heat maps of needle trials. Raises StoreError where the disk
+    fails.
+    """
     for name, render in ((SUMMARY, json_report.render), (REPORT, markdown.render)):
         text = StringIO()
         render(summary, text)
         directory.write_atomic(name, text.getvalue())
+    for name, picture in heatmaps.svgs(summary).items():
+        directory.write_atomic(name, picture)

@@ -6,7 +6,6 @@ prints nothing: what a person watches is `view`, what a program reads is the sum
 
 import os
 import platform
-import secrets
 import socket
 import subprocess
 from collections import Counter
@@ -31,26 +30,29 @@ from latbench.model.frames import Effort, Job, NullTested
 from latbench.model.lifeline import process_started
 from latbench.model.load import Step, Trace
 from latbench.model.request import Endpoint, Prompt
-from latbench.model.run import RunRecord, StepRecord
+from latbench.model.run import RunRecord, StepRecord, new_id
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import being_written, read_spool, remove_segments, spool_root, spools_of
+from latbench.needle.pages import reader_of
+from latbench.observed import Observed
 from latbench.plan.budget import Limits
 from latbench.report import client_line
 from latbench.results import exit_code, summary_of, write_reports
-from latbench.scenario.grading import Reader
 from latbench.scenario.loader import Loaded
 from latbench.scenario.prompts import PromptSet
 from latbench.scenario.thresholds import parse
 from latbench.store.errors import StoreError
 from latbench.store.manifest import SCENARIO, RunDirectory
 from latbench.store.sqlite import Store
+from latbench.trials import NeedleRun
 
 
 @dataclass(frozen=True)
 class Plan:
     """What to run and where to keep it. `endpoints` may differ from the scenario's in `base_url`: `sim` is resolved.
 
-    With `abort_early`, a share of errors stops an endpoint, and a threshold that is out of reach stops the run.
+    With `abort_early`, a share of errors stops an endpoint, and a threshold that is out of reach stops the run. With
+    `needle`, the prompts are its trials.
     """
 
     loaded: Loaded
@@ -66,6 +68,7 @@ class Plan:
     secret: bytes | None = None
     abort_on_loss: bool = False
     null_test: bool = False
+    needle: NeedleRun | None = None
 
     def steps(self) -> list[Step]:
         """The steps of the load."""
@@ -97,13 +100,20 @@ class Session:
     Nothing is written before the first request is about to leave: a run that cannot begin leaves no trace.
     """
 
-    def __init__(self, plan: Plan, store: Store, say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        say: Callable[[str], None] | None = None,
+        observed: Observed | None = None,
+    ) -> None:
         self.plan = plan
         self.store = store
         self._say = say
+        self._observed = observed
         self.record = _record(plan)
         self.recorder = Recorder()
-        self._reader = Reader(plan.loaded.schema(), plan.prompts.prompts)
+        self._reader = reader_of(self.job(()))
         self.directory: RunDirectory | None = None
         self.coordinator: Coordinator | None = None
         self.interrupted = False
@@ -126,7 +136,11 @@ class Session:
         self.directory = RunDirectory.create(Path("runs"), self.plan.out, record.started_at, record.name, record.id)
         record.directory = str(self.directory.path.absolute())
         self.directory.write_atomic(SCENARIO, msgspec.yaml.encode(record.scenario).decode())
-        self.store.begin_run(record, self.plan.prompts.prompts)
+        needle = self.plan.needle
+        self.store.begin_run(record, self.plan.prompts.prompts, () if needle is None else needle.planned)
+        if self._observed is not None:
+            tasks = {prompt.id: prompt.task for prompt in self.plan.prompts.prompts}
+            self._observed.begin(record, tasks, self.plan.prompts.weights, len(self.plan.steps()))
 
     def null_tested(self, found: Mapping[str, NullTested | None], streams: int) -> None:
         """Say what the client's own error is, and keep it. One that could not be had is only noted."""
@@ -140,6 +154,8 @@ class Session:
         """Keep what a step is to be: should this process die, `runs recover` knows it."""
         self.record.steps.append(step)
         self.store.update_run(self.record)
+        if self._observed is not None:
+            self._observed.step_begins(step)
 
     def samples(self, samples: list[Sample]) -> None:
         """Commit, then count for the live view."""
@@ -149,6 +165,8 @@ class Session:
                 if sample.outcome != Outcome.LOST:  # it has only begun
                     self.recorder.add(sample)
                     self._hold(sample)
+            if self._observed is not None:
+                self._observed.samples(samples)
 
     def _hold(self, sample: Sample) -> None:
         """Stop the run at the first sample that puts a threshold out of reach."""
@@ -161,6 +179,8 @@ class Session:
     def effort(self, worker: str, number: int, step: int, effort: Effort) -> None:
         """Commit what an engine had to do, and how late it was."""
         self.store.add_effort(self.record.id, worker, number, step, effort)
+        if self._observed is not None:
+            self._observed.effort(worker, effort)
 
     def salvage(self, worker: str) -> bool:
         """Commit what the engine of a lost worker has written down on this machine; false if it is still writing."""
@@ -233,6 +253,12 @@ class Session:
         coordinator = self.coordinator
         return self.recorder.snapshot(coordinator.now_ns(), step=coordinator.step, in_flight=coordinator.in_flight)
 
+    def look(self) -> None:
+        """Show dashboards what the coordinator knows."""
+        if self._observed is not None and self.coordinator is not None:
+            now = self.coordinator
+            self._observed.look(in_flight=now.in_flight, workers=now.workers, planned=now.planned)
+
     def job(self, steps: Sequence[Step]) -> Job:
         """What every worker needs to know; `worker` and `origin_ns` are each worker's own."""
         loaded = self.plan.loaded
@@ -260,6 +286,7 @@ class Session:
             respect=loaded.scenario.rate_limits == "respect",
             tools=loaded.tools(),
             repeat=loaded.scenario.repeat,
+            book="" if self.plan.needle is None else str(self.plan.needle.book),
         )
 
     def interrupt(self) -> None:
@@ -302,6 +329,8 @@ class Session:
         # Not after a failure of ours or of the disk: that run has not been brought to an end, and can be recovered.
         self.record.duration_s = coordinator.now_ns() / 1e9
         self._sum_planned()
+        if self.plan.needle is not None and self.plan.needle.left and not self.record.stops:
+            self.spent(self.plan.needle.left)
         complete = whole and not self.interrupted and not self.record.stops
         self.record.state = "complete" if complete else "partial"
         self.store.update_run(self.record)
@@ -327,6 +356,8 @@ class Session:
         summary["run"]["exit_code"] = self.record.exit_code
         self.store.update_run(self.record)
         write_reports(self.directory, summary)
+        if self._observed is not None:
+            self._observed.end(summary)
         return Result(self.record.exit_code, summary, self.directory.path, self.record.id)
 
 
@@ -335,23 +366,31 @@ def measure(
     engine: EngineProcess | None,
     watch: Callable[[LiveView], None] | None = None,
     say: Callable[[str], None] | None = None,
+    observed: Observed | None = None,
 ) -> Result:
     """Run a plan to its end. `engine` is there for a run with one local worker.
 
-    `watch`, if any, is shown views of the run; `say` is told what an interruption leads to.
+    `watch`, if any, is shown views of the run; `say` is told what an interruption leads to; `observed` is kept up to
+    date for exporters.
 
     Raises UserError for what is found before the first request, Interrupted if there never was one, and StoreError
     where the disk fails: the load is stopped then, and the run can be recovered.
     """
     with Store(plan.store) as store:
-        session = Session(plan, store, say)
+        session = Session(plan, store, say, observed)
         with LocustRun(
             engine, plan.workers, plan.join, plan.listen, plan.secret, abort_on_loss=plan.abort_on_loss
         ) as cluster:
             coordinator = cluster.coordinator()
             cluster.on_interrupt(session.interrupt)
             session.coordinator = coordinator
-            cluster.watch(lambda: watch(session.view()) if watch is not None else None)
+
+            def look() -> None:
+                session.look()
+                if watch is not None:
+                    watch(session.view())
+
+            cluster.watch(look)
             try:
                 session.conduct(coordinator, plan.steps())
             except StoreError as fault:
@@ -366,7 +405,7 @@ def measure(
 def _record(plan: Plan) -> RunRecord:
     scenario = plan.loaded.scenario
     return RunRecord(
-        id=secrets.token_hex(5),
+        id=new_id() if plan.needle is None else plan.needle.run_id,
         name=scenario.name,
         scenario_name=scenario.name,
         scenario_sha256=plan.loaded.sha256,
@@ -393,8 +432,18 @@ def _record(plan: Plan) -> RunRecord:
             "pid_started": process_started(os.getpid()) or "",
         },
         git_commit=_git_commit(),
-        engine={"prompts": {"name": plan.prompts.name, "version": plan.prompts.version, "sha256": plan.prompts.sha256}},
+        engine=_engine(plan),
     )
+
+
+def _engine(plan: Plan) -> dict[str, Any]:
+    """What is known of a run before it begins, and has no field of its own."""
+    prompts = plan.prompts
+    found: dict[str, Any] = {"prompts": {"name": prompts.name, "version": prompts.version, "sha256": prompts.sha256}}
+    if plan.needle is not None:
+        folder = plan.needle.source.folder
+        found["needle"] = {"resumes": plan.needle.resumes, "folder": None if folder is None else str(folder)}
+    return found
 
 
 def _sendable(prompt: Prompt) -> Prompt:

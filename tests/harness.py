@@ -173,7 +173,7 @@ class Cli:
         with (
             mock.patch.dict(os.environ, self._environ(env), clear=True),
             mock.patch.object(sys, "argv", ["latbench", *map(str, args)]),
-            mock.patch("latbench.cli.run.start_engine", started),
+            mock.patch("latbench.cli.launch.start_engine", started),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):

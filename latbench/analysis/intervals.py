@@ -196,6 +196,12 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
+def holm_of_known(p_values: Sequence[float | None]) -> list[float | None]:
+    """The same of those that are not None, which stay None."""
+    known = iter(holm([value for value in p_values if value is not None]).tolist())
+    return [None if value is None else next(known) for value in p_values]
+
+
 def mser5(values_in_due_order: np.ndarray) -> tuple[int, bool]:
     """How many values at the beginning are warm-up, and whether no steady state was found.
 

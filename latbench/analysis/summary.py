@@ -18,6 +18,7 @@ from latbench.analysis.columns import Columns, Error, Layout, Window, gather
 from latbench.analysis.cost import cost
 from latbench.analysis.groups import SLICES, UNKNOWN, Groups, PromptInfo
 from latbench.analysis.lead import lead
+from latbench.analysis.needle.trials import Trials
 from latbench.analysis.repeats import repeat_of, repeats
 from latbench.analysis.sessions import sessions
 from latbench.analysis.tool_loops import tool_loops
@@ -40,13 +41,15 @@ def summarise(
     *,
     planned: Mapping[tuple[str, str], int] | None = None,
     efforts: client.Efforts = (),
+    needle: Mapping[tuple[str, int], Trials] | None = None,
 ) -> dict[str, Any]:
     """The summary of a run.
 
     `planned` gives the arrivals that became due by (phase, endpoint), counted apart from the samples and held against
     them. Without it they come from `run.engine["planned"]`, which maps `endpoint/phase`; without that, only their total
     is checked, where `run.planned` gives it. In a run that is still `running`, `lost` stands for what is in flight: it
-    is left out. `efforts` are what the engines said of themselves.
+    is left out. `efforts` are what the engines said of themselves, `needle` has the needle trials by endpoint and step,
+    where the run sent such.
     """
     groups = Groups(prompts)
     if run.state == "running":
@@ -54,7 +57,8 @@ def summarise(
     cols = gather(samples, _layout(run, groups.of_prompt))
     windows = {step.index: (step.measure_from_ns, step.measure_to_ns) for step in run.steps}
     told = client.gather(efforts, windows)
-    return _Summary(run, cols, groups, _stored_plan(run) if planned is None else planned, told).document()
+    counted = _stored_plan(run) if planned is None else planned
+    return _Summary(run, cols, groups, counted, told, needle or {}).document()
 
 
 def _stored_plan(run: RunRecord) -> dict[tuple[str, str], int]:
@@ -91,12 +95,14 @@ class _Summary:
         groups: Groups,
         planned: Mapping[tuple[str, str], int],
         told: client.Client,
+        needle: Mapping[tuple[str, int], Trials],
     ) -> None:
         self.run = run
         self.client = told
         self.cols = cols
         self.groups = groups
         self.planned = planned
+        self.needle = needle
         self.good = slo.good_rows(run, cols)
         self.steps = _steps(run, cols)
         self.words = _told_apart(self.steps)
@@ -136,6 +142,7 @@ class _Summary:
             "window": run.window,
             "labels": dict(run.labels),
             "exit_code": run.exit_code,
+            "resumes": run.engine.get("needle", {}).get("resumes"),
             "stops": [{"endpoint": endpoint, "reason": why} for endpoint, why in run.stops],
         }
 
@@ -236,12 +243,22 @@ class _Summary:
         block["lead"] = self._lead(block, rows, step.started_ns)
         block["modes"] = self._modes(name, step, rows)
         block["repeats"] = repeats(self.cols, rows[self.cols.measured[rows]], repeat_of(self.run.scenario))
+        block["needle"] = self._needle(name, step)
         block |= {kind: {} for kind in SLICES}
         group = self.cols.group[rows]
         measured = self.cols.measured[rows]
         for kind, value, member in self.groups.slices(np.unique(group[measured])):
             block[kind][value] = self._slice(name, step, rows[member[group]], self._gaps(name, step, member))
         return block | self._conversations(name, step, rows)
+
+    def _needle(self, name: str, step: StepRecord) -> dict[str, Any] | None:
+        """What the needle trials of an endpoint in one step say; null where it was sent none."""
+        trials = self.needle.get((name, step.index))
+        if trials is None:
+            return None
+        from latbench.analysis.needle.block import needle_block  # with SciPy: a second, which most runs do not need
+
+        return needle_block(trials, self.run.seed)
 
     def _slice(self, name: str, step: StepRecord, rows: np.ndarray, gaps: Histogram) -> dict[str, Any]:
         prompts = len(np.unique(self.cols.prompt[rows[self.cols.measured[rows]]]))
@@ -317,6 +334,7 @@ class _Summary:
                 "by_turn",
                 "modes",
                 "repeats",
+                "needle",
                 *SLICES,
             )
         )

@@ -11,6 +11,7 @@ is: numbers of requests, dollars.
 - The ratio of two percentiles of one metric: MOVER on logs. They are of the same requests and rise and fall together,
   so the interval is too wide rather than too narrow.
 - A share: Clopper-Pearson, of requests that were sent.
+- Needle trials: the certified length, or the one-sided limits of an accuracy, at 95 % each.
 - What was delivered in a second: as exact as a Poisson count of the `ok` (or good) answers that it comes from. Arrivals
   at a given rate and closed loops scatter less, so this, too, is rather too wide.
 """
@@ -114,6 +115,11 @@ def measured(threshold: Threshold, block: Mapping[str, Any] | None) -> Measured:
             return Measured(_count(threshold.name, block), n=_sent(block), exact=True)
         case Kind.THROUGHPUT:
             return _delivered(threshold.name, block)
+        case Kind.CONTEXT | Kind.ACCURACY:
+            found = block.get("needle")
+            if found is None:
+                return Measured(None, why="no needle trial was sent")
+            return _certified(threshold, found) if threshold.kind is Kind.CONTEXT else _accuracy(found)
     value = None if block["cost"] is None else block["cost"][threshold.name]
     return Measured(value, n=_sent(block), exact=True, why="its price is not known" if value is None else "")
 
@@ -220,6 +226,44 @@ def poisson(count: int) -> tuple[float, float]:
     return low, float(special.gammaincinv(count + 1, 0.975))
 
 
+# --- needle trials ----------------------------------------------------------------------------------------------------
+
+
+def _certified(threshold: Threshold, found: Mapping[str, Any]) -> Measured:
+    """The certified length of the kind that has the shortest one.
+
+    Where that falls short, it is as far as data reach: only a length whose accuracy is surely below what certifies, or
+    that the endpoint refused, says that more trials would not help.
+    """
+    shortest = min(found["effective_context"], key=lambda one: one["certified"]["tokens"] or 0, default=None)
+    if shortest is None:
+        return Measured(None, why="no needle trial was answered")
+    tokens = float(shortest["certified"]["tokens"] or 0)
+    if threshold.met(tokens):
+        return Measured(tokens, exact=True)
+    kind, n = shortest["kind"], sum(one["answered"] for one in found["lengths"] if one["kind"] == shortest["kind"])
+    beyond = [one for one in found["lengths"] if one["kind"] == kind and one["length"] > tokens]
+    if not beyond:
+        return Measured(tokens, low=tokens, n=n, why=f"{kind}: nothing longer was tested")
+    stopped = beyond[0]
+    where = f"{kind} at {stopped['length']:,} tokens"
+    if shortest["refused"] == stopped["length"]:
+        return Measured(tokens, exact=True, why=f"{where}: the endpoint refused it")
+    right = f"{where}: {stopped['correct']} of {stopped['answered']} right"
+    if stopped["upper"] < shortest["threshold"]:
+        return Measured(tokens, exact=True, why=right)
+    return Measured(tokens, low=tokens, n=n, why=f"{right}, too few trials to certify it")
+
+
+def _accuracy(found: Mapping[str, Any]) -> Measured:
+    """The accuracy of the kind and length with the lowest limit, between its one-sided limits."""
+    worst = min(found["lengths"], key=lambda one: one["lower"], default=None)
+    if worst is None or not worst["answered"]:
+        return Measured(None, why="no needle trial was answered")
+    where = f"{worst['kind']} at {worst['length']:,} tokens"
+    return Measured(worst["accuracy"], worst["lower"], worst["upper"], worst["answered"], where)
+
+
 # --- how many would decide --------------------------------------------------------------------------------------------
 
 
@@ -231,7 +275,7 @@ def needed(threshold: Threshold, found: Measured) -> int | None:
     if found.exact or not found.n or found.value is None:
         return None
     far = found.high if found.value < threshold.limit else found.low
-    if threshold.kind is Kind.SHARE:
+    if threshold.kind in (Kind.SHARE, Kind.ACCURACY):
         return _needed_for_share(found.value, threshold.limit)
     if not far or not found.value or found.value == threshold.limit:
         return None

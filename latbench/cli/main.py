@@ -14,10 +14,13 @@ from latbench.store.errors import StoreError
 
 _VERBS = {
     "compare": "Hold two runs, or two windows, against each other: ratio, interval, verdict.",
+    "export": "Write runs of the store in the formats of other programs.",
+    "needle": "Positional retrieval in long code: accuracy by depth beside latency.",
     "run": "Measure: live progress, a summary, the store and a run directory.",
     "plan": "Say what a run would send and cost; send nothing.",
     "report": "Print the report of a run again.",
     "runs": "List, show and recover the runs in the store.",
+    "serve-metrics": "Serve Prometheus metrics of the runs in the store.",
     "sim": "Run the simulated endpoint by itself.",
     "worker": "Join a master on another machine.",
 }
@@ -32,7 +35,8 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
-        command: click.Command = getattr(import_module(f"latbench.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"latbench.cli.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

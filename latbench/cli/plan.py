@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,10 @@ from latbench.report import plan as plan_report
 from latbench.scenario.check import load_whole
 from latbench.scenario.loader import Flags, Loaded, find_scenario
 from latbench.scenario.prompts import PromptSet
+from latbench.trials import prompts_of, recipes_of, within_budget
+
+if TYPE_CHECKING:
+    from latbench.analysis.needle.promise import Promise
 
 
 @click.command()
@@ -27,13 +32,18 @@ def plan(scenario: str, as_json: bool, **flags: str | int | Path | None) -> None
     Also which percentiles its requests can support, and how many of them would tell two runs apart. Sends nothing.
     """
     loaded, prompts = load_whole(find_scenario(scenario, Path.cwd()), Flags(**flags))  # type: ignore[arg-type]
-    check_budget(loaded, prompts)
+    left = ""
+    if loaded.scenario.needle is not None:
+        trials, left = within_budget(loaded, limits_of(loaded), recipes_of(loaded, ""))
+        prompts = prompts_of(trials, loaded.scenario.needle)
+    else:
+        check_budget(loaded, prompts)
     found = estimate_of(loaded, prompts)
     if as_json:
-        document = plan_report.document(found, power(), loaded.scenario.name, loaded.sha256)
+        document = plan_report.document(found, power(), loaded.scenario.name, loaded.sha256, promises_of(loaded))
         json_report.render(document, sys.stdout)
     else:
-        plan_report.render(found, power(), loaded.scenario.name, sys.stdout)
+        plan_report.render(found, power(), loaded.scenario.name, sys.stdout, promises_of(loaded), left)
 
 
 def estimate_of(loaded: Loaded, prompts: PromptSet) -> Estimate:
@@ -49,6 +59,20 @@ def estimate_of(loaded: Loaded, prompts: PromptSet) -> Estimate:
         loaded.scenario.seed,
         loaded.tools(),
     )
+
+
+def promises_of(loaded: Loaded) -> "list[Promise]":
+    """What the needle trials of a scenario will be able to show; nothing of a scenario without such."""
+    settings = loaded.scenario.needle
+    if settings is None:
+        return []
+    from latbench.analysis.needle.promise import promise  # with SciPy: a second, which other plans do not need
+
+    return [
+        promise(kind, length, settings.blocks, settings.depths)
+        for kind in settings.kinds
+        for length in settings.lengths
+    ]
 
 
 def limits_of(loaded: Loaded) -> Limits:

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
+from latbench.model.errors import UserError
 from latbench.report import csv as csv_report
+from latbench.report import heatmaps as pictures
 from latbench.report import json as json_report
 from latbench.report import junit as junit_report
 from latbench.report import markdown as markdown_report
@@ -44,6 +46,21 @@ def write_junit(summary: Mapping[str, Any], file: Path) -> None:
         raise StoreError(f"--junit {file}: cannot be written ({why}); {advice}") from error
 
 
+def _draw(summary: Mapping[str, Any], folder: Path, *, png: bool) -> None:
+    """Write the heat maps. Raises UserError where there is nothing to draw, or nothing to draw it with."""
+    files = {name: picture.encode() for name, picture in pictures.svgs(summary).items()}
+    if not files:
+        raise UserError(f"--heatmaps: run {summary['run']['id']} sent no needle trials; there is nothing to draw")
+    if png:
+        files |= pictures.pngs(summary)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, picture in files.items():
+            (folder / name).write_bytes(picture)
+    except OSError as error:
+        raise StoreError(f"--heatmaps {folder}: cannot be written ({error.strerror or error})") from error
+
+
 @click.command()
 @click.argument("run", default="latest")
 @click.option(
@@ -55,15 +72,26 @@ def write_junit(summary: Mapping[str, Any], file: Path) -> None:
     help="junit: the thresholds as JUnit XML.",
 )
 @click.option(*("--json", "as_json"), is_flag=True, envvar="LATBENCH_REPORT_JSON", help="The same as --format json.")
+@click.option(
+    "--heatmaps",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Draw the needle trials into this directory, as SVG.",
+)
+@click.option("--png", is_flag=True, help="Draw them as PNG too, by matplotlib.")
 @store_option
-def report(run: str, form: str, as_json: bool, store: Path) -> None:
+def report(run: str, form: str, as_json: bool, heatmaps: Path | None, png: bool, store: Path) -> None:
     """Print the report of RUN: an id, a unique prefix of one, or `latest`."""
+    if png and heatmaps is None:
+        raise UserError("--png: say where to with --heatmaps DIR")
     with Store(store, must_exist=True) as opened:
         record = opened.load_run(run)
         if form == "csv" and not as_json:
             csv_report.render(opened.samples(record.id), prompts_of(opened, record), sys.stdout)
             return
         summary = summary_of(opened, record)
+    if heatmaps is not None:
+        _draw(summary, heatmaps, png=png)
     if form in _FORMS and not as_json:
         _FORMS[form](summary, sys.stdout)
     else:

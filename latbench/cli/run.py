@@ -1,40 +1,22 @@
-"""`latbench run`: from flags to a plan, and from a result to the terminal.
-
-Children start before Locust is imported: that import takes a second, and patches the standard library.
-"""
+"""`latbench run`: from flags to a plan, and from a result to the terminal."""
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import click
 
-from latbench.cli.options import load_options
+from latbench.cli.exporting import Address, Exporter, export_options
+from latbench.cli.launch import Setup, launch, launch_trials, say, trials_of
+from latbench.cli.options import endpoint_options, keep_options, load_options
 from latbench.cli.plan import check_budget, estimate_of
-from latbench.cli.progress import Progress
 from latbench.cli.report import show, write_junit
-from latbench.cluster.children import end, start_engine
 from latbench.cluster.handshake import SECRET_ENV, SHORTEST_SECRET, is_loopback, secret_from
-from latbench.model.errors import UserError
+from latbench.model.errors import ExitCode, UserError
 from latbench.plan.estimate import price_line
-from latbench.providers.registry import APIS
 from latbench.scenario.check import load_whole
 from latbench.scenario.loader import Flags, find_scenario
-from latbench.simulated import resolve_sim
-
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-
-
-def _labels(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    labels = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals or not key:
-            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
-        labels[key] = text
-    return labels
 
 
 def _address(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
@@ -46,18 +28,9 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str | 
     return host.strip("[]"), int(port)
 
 
-class _Expression(click.types.StringParamType):
-    """A threshold. It holds blanks, so that in the environment several are separated by semicolons."""
-
-    envvar_list_splitter = ";"
-
-
 @click.command()
 @click.argument("scenario", default="quickstart")
-@click.option("--url", help="Measure this base URL instead of the scenario's endpoints, as https://host/v1.")
-@click.option("--model", help="The model to ask for.")
-@click.option("--api", help=f"The API it speaks: {', '.join(APIS)}. With --url the default is openai-chat.")
-@click.option("--api-key-env", metavar="NAME", help="The environment variable that holds the key.")
+@endpoint_options
 @load_options
 @click.option("--workers", type=click.IntRange(0, 64), default=1, show_default=True, help="Local worker processes.")
 @click.option("--join", type=click.IntRange(0), default=0, help="Wait for this many `latbench worker`s from elsewhere.")
@@ -69,35 +42,8 @@ class _Expression(click.types.StringParamType):
     show_default=True,
     help="When a worker is lost: the others take over, or the run stops.",
 )
-@click.option("--window", metavar="NAME", help="Label the run with a time window, as peak.")
-@click.option(
-    *("--label", "labels"),
-    metavar="KEY=VALUE",
-    multiple=True,
-    envvar="LATBENCH_RUN_LABEL",
-    callback=_labels,
-    help="Label the run.",
-)
-@click.option("--store", type=click.Path(path_type=Path), default="latbench.db", show_default=True, help="The store.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run directory itself (absent or empty).")
-@click.option(
-    *("--json", "as_json"),
-    is_flag=True,
-    envvar="LATBENCH_RUN_JSON",
-    help="Print summary.json and nothing else on standard output.",
-)
-@click.option(
-    *("--threshold", "thresholds"),
-    type=_Expression(),
-    metavar="EXPR",
-    multiple=True,
-    envvar="LATBENCH_RUN_THRESHOLD",
-    help="What must hold, as 'ttft p95 < 800ms', beside the scenario's thresholds; may be repeated.",
-)
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the thresholds as JUnit XML.")
-@click.option("--no-abort", is_flag=True, help="Do not stop early: for a share of errors, or a threshold out of reach.")
-@click.option("--no-null-test", is_flag=True, help="Do not measure the client's own error before the run.")
-@click.option("--quiet", is_flag=True, help="No progress and no notices.")
+@keep_options("RUN")
+@export_options
 def run(
     scenario: str,
     labels: dict[str, str],
@@ -113,6 +59,10 @@ def run(
     no_abort: bool,
     no_null_test: bool,
     quiet: bool,
+    metrics_addr: Address | None,
+    metrics_keep: float,
+    pushgateway: str | None,
+    remote_write: str | None,
     **flags: str | int | Path | tuple[str, ...] | None,
 ) -> None:
     """Measure the endpoints of SCENARIO, a file or a name (default: quickstart, which starts a simulated endpoint)."""
@@ -132,43 +82,24 @@ def run(
     if listen is not None and not quiet:
         where = f"`latbench worker --master {listen[0]}:{listen[1]}`"
         click.echo(f"latbench: {join} workers are to join with {where}; they are awaited for ten minutes", err=True)
+    exporter = Exporter(metrics_addr, metrics_keep, pushgateway, remote_write, None if quiet else say)
     given = Flags(labels=labels, **flags)  # type: ignore[arg-type]
     loaded, prompts = load_whole(find_scenario(scenario, Path.cwd()), given, os.environ)
-    check_budget(loaded, prompts)
-    steps = loaded.steps(prompts)
-    if not quiet:
-        click.echo(f"latbench: {price_line(estimate_of(loaded, prompts))}", err=True)
-    engine = start_engine() if workers == 1 and not join else None
-    sim: subprocess.Popen[bytes] | None = None
-    try:
-        endpoints, sim = resolve_sim(loaded.endpoints())
-        # Locust takes a second to import and patches the standard library: only now, while the children start.
-        # An interrupt in the middle of that would leave half a library behind: it waits until the import is over.
-        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-        try:
-            from latbench.run import Plan, measure
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
-
-        abort = on_worker_loss == "abort"
-        plan = Plan(
-            *(loaded, prompts, endpoints, workers, store, out, window, not no_abort, listen, join, secret, abort),
-            null_test=not no_null_test,
-        )
-        with Progress(steps, quiet=quiet) as progress:
-            result = measure(plan, engine, progress.show if progress.shown else None, _say if not quiet else None)
-    finally:
-        if engine is not None:
-            engine.end(1.0)
-        if sim is not None:
-            sim.terminate()
-            end(sim, 2.0)
+    setup = Setup(
+        *(workers, store, out, window, quiet, not no_abort, on_worker_loss == "abort", join, listen, secret),
+        exporter=exporter,
+        null_test=not no_null_test,
+    )
+    if loaded.scenario.needle is not None:
+        result = launch_trials(setup, loaded, trials_of(loaded))
+    else:
+        check_budget(loaded, prompts)
+        if not quiet:
+            click.echo(f"latbench: {price_line(estimate_of(loaded, prompts))}", err=True)
+        result = launch(setup, loaded, prompts)
     show(result.summary, (f"store {store}", f"run directory {result.directory}"), as_json=as_json)
     if junit is not None:
         write_junit(result.summary, junit)
+    sys.stdout.flush()
+    exporter.finish(wait=result.exit_code != ExitCode.INTERRUPTED)
     sys.exit(result.exit_code)
-
-
-def _say(words: str) -> None:
-    """Tell whoever waits what is happening."""
-    click.echo(f"latbench: {words}", err=True)

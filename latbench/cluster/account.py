@@ -18,7 +18,7 @@ from latbench.model.run import StepRecord
 from latbench.model.sample import Outcome, Sample
 from latbench.model.slices import Slices
 from latbench.plan.arrivals import arrivals, sequence
-from latbench.plan.draw import Drawer
+from latbench.plan.draw import drawer
 from latbench.plan.modes import arm
 from latbench.plan.partition import SHARDS
 from latbench.plan.repeats import draw_of
@@ -89,7 +89,7 @@ class Account:
         self._slices = Slices(load.slice_ns, len(job.endpoints))
         self._offsets = arrivals(load, job.seed, index) if load.open else None
         self._names = [endpoint.name for endpoint in job.endpoints]
-        self._drawer = Drawer(job.seed, job.prompts, job.weights)
+        self._drawer = drawer(job.seed, job.prompts, job.weights, in_order=bool(job.book))
         self._measure_from_ns = 0
 
     def open(self, start_ns: int) -> None:

@@ -10,6 +10,7 @@ never computes a figure: samples go to the sink, which commits them before they 
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -114,6 +115,15 @@ class Coordinator:
     def in_flight(self) -> int:
         """Requests under way, as last reported."""
         return sum(member.in_flight for member in self._crew.members.values())
+
+    @property
+    def planned(self) -> dict[str, int]:
+        """How many requests became due so far, by `endpoint/phase`, as last reported."""
+        total: Counter[str] = Counter()
+        for member in self._crew.members.values():
+            for known in member.planned.values():
+                total.update(known)
+        return dict(total)
 
     @property
     def clocks(self) -> dict[str, tuple[str, WorkerClock]]:

@@ -26,6 +26,7 @@ from latbench.cluster.merge import Outbox
 from latbench.model.frames import Ack, Batch, Bye, Hello, Job, Lost, Unpacker, Users, decode_down, decode_up, encode
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import read_spool, remove_segments, spool_root, spools_of
+from latbench.needle.pages import NeedleReader, reader_of
 from latbench.scenario.grading import Reader
 from latbench.scenario.tokens import encoding
 
@@ -80,7 +81,7 @@ class Bridge:
         self._outbox = Outbox()
         self._unsaid: list[bytes] = []
         self._job: Job | None = None
-        self._reader: Reader | None = None
+        self._reader: Reader | NeedleReader | None = None
         self._salvaged: list[Path] = []
         self._last_number = 0
         self._users = 0
@@ -133,10 +134,10 @@ class Bridge:
         self._keep(report)
 
     def _read(self, sample: Sample) -> None:
-        """Count and grade an answer: its text goes no further than here."""
+        """Count and grade an answer: its text goes no further than here, unless it answers a needle trial."""
         if self._reader is None:
             assert self._job is not None
-            self._reader = Reader(self._job.schema, self._job.prompts)
+            self._reader = reader_of(self._job)
         self._reader.read(sample)
 
     def _keep(self, batch: Batch) -> None:

@@ -6,8 +6,10 @@ nonce is hexadecimal, so that it needs no escaping in any encoding a dialect may
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from latbench.engine.transport import Post
+from latbench.model.book import Book
 from latbench.model.frames import Job
 from latbench.model.request import PROMPTED, TEXT, Ask, Fill, Message, Tool
 from latbench.plan.draw import NONCE_CHARS, open_with
@@ -31,11 +33,17 @@ class _Cut:
 
 
 class Bodies:
-    """The encoded requests of a job. What does not fit into `MEMORY_BYTES` is encoded when it is asked for."""
+    """The encoded requests of a job. What does not fit into `MEMORY_BYTES` is encoded when it is asked for.
+
+    So is what stands in a book: each of its pages goes out once, shortly after it was read.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._cut: dict[tuple[int, int, str], _Cut] = {}
+        self._book = Book(Path(job.book)) if job.book else None
+        if self._book is not None:
+            return
         size = 0
         for endpoint in range(len(job.endpoints)):
             for prompt in range(len(job.prompts)):
@@ -75,7 +83,8 @@ class Bodies:
 
     def _of_prompt(self, endpoint: int, prompt: int, max_tokens: int, mode: str) -> _Cut:
         found = self._job.prompts[prompt]
-        return self._encode(endpoint, found.messages, max_tokens, mode, found.fill)
+        messages = found.messages if self._book is None else self._book.messages(prompt)
+        return self._encode(endpoint, messages, max_tokens, mode, found.fill)
 
     def _encode(
         self,

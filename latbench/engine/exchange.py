@@ -27,6 +27,8 @@ SLICE_NS = 200_000
 MESSAGE_CHARS = 300
 REFUSAL_BYTES = 1 << 16  # of a refusal's body are read; what it says stands at its beginning
 READ_ON_CHARS = 1 << 20  # of an answer are counted and graded
+_READ_ON = frozenset({Outcome.OK, Outcome.TRUNCATED, Outcome.STREAM_ERROR, Outcome.TIMEOUT, Outcome.STALLED})
+"""What may hold a whole answer, though it may lack its end."""
 _EVENTS_BETWEEN_LOOKS = 8
 _PART_BYTES = 1 << 14  # of a read are framed at a time
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")  # OpenAI, Anthropic, AWS, Azure
@@ -274,7 +276,7 @@ class Exchange:
         found.tool_calls = len(answer.tool_calls)
         if outcome is Outcome.OK and self.tools and (made := toolbox.calls(answer)):
             found.tools_parallel_ns, found.tools_sequential_ns = toolbox.times_ns(self.tools, made)
-        found.text = self._read_on(text)[:READ_ON_CHARS] or None if outcome is Outcome.OK else None
+        found.text = self._read_on(text)[:READ_ON_CHARS] or None if outcome in _READ_ON else None
         return found
 
     def _token_source(self) -> str:

@@ -29,7 +29,7 @@ from latbench.model.request import Message
 from latbench.model.sample import Outcome, Sample
 from latbench.model.slices import Slices
 from latbench.model.spool import Spool
-from latbench.plan.draw import Drawer, nonce
+from latbench.plan.draw import drawer, nonce
 from latbench.plan.guards import EndpointGuard
 from latbench.plan.modes import arm
 from latbench.plan.repeats import draw_of
@@ -95,7 +95,7 @@ class Flight:
         self._send = send
         self._clean = clean
         self.names = [endpoint.name for endpoint in job.endpoints]
-        self._drawer = Drawer(job.seed, job.prompts, job.weights)
+        self._drawer = drawer(job.seed, job.prompts, job.weights, in_order=bool(job.book))
         self._bodies = Bodies(job)
         self._guards = {name: EndpointGuard(abort_on_errors=False) for name in self.names}
         self.stopped: dict[str, str] = {}

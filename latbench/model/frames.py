@@ -27,6 +27,9 @@ class Job(msgspec.Struct, tag="job"):
     `modes` the same prompts go out in each, held to `schema` where the mode is not `text`; all of that `repeat` times.
     With `respect`, a request that is refused for now waits as it was told, and is made again. `tools` are those of the
     steps that are tool loops.
+
+    With a `book`, a folder of this machine, the prompts are needle trials: they go out in their order, one for each
+    sequence number, and their messages stand in the book.
     """
 
     run_id: str
@@ -49,6 +52,7 @@ class Job(msgspec.Struct, tag="job"):
     respect: bool = False
     tools: tuple[Tool, ...] = ()
     repeat: int = 1
+    book: str = ""
 
 
 class Slot(msgspec.Struct, array_like=True, frozen=True):

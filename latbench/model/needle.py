@@ -7,6 +7,8 @@ a limit or a cut did leaves it (`UNANSWERED`), and is counted beside it.
 
 from enum import StrEnum
 
+import msgspec
+
 
 class TrialOutcome(StrEnum):
     """What became of a trial."""
@@ -100,3 +102,30 @@ class Flag(StrEnum):
 
 NO_TTFT = frozenset({Flag.RETRIED, Flag.CACHED})
 """Flags with which a trial leaves the statistics of TTFT, and stays in accuracy."""
+
+
+class Grade(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a trial, and which thing its answer named.
+
+    `right` says whether the answer was right, whatever became of the trial: of a prompt that was cut too. `answer` is
+    what was answered, capped. `named_depth` is where that stands, if it stands in one place. `line_right` is None where
+    no line was asked for. `precision` and `recall` are those of a set of names.
+    """
+
+    outcome: TrialOutcome
+    right: bool = False
+    named: Named = Named.NOTHING
+    answer: str = ""
+    named_depth: float | None = None
+    line_right: bool | None = None
+    precision: float | None = None
+    recall: float | None = None
+    flags: tuple[Flag, ...] = ()
+
+    @property
+    def f1(self) -> float | None:
+        """The harmonic mean of precision and recall; None where there are none."""
+        if self.precision is None or self.recall is None:
+            return None
+        both = self.precision + self.recall
+        return 2 * self.precision * self.recall / both if both else 0.0

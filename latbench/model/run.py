@@ -1,5 +1,7 @@
 """What is known of a run besides its samples."""
 
+import secrets
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -73,3 +75,13 @@ class RunRecord(msgspec.Struct):
     stops: list[tuple[str, str]] = []
     notes: list[dict[str, Any]] = []
     engine: dict[str, Any] = {}
+
+    @property
+    def started_s(self) -> float:
+        """The start in seconds since 1970. It is the only moment of a run that is of the wall clock."""
+        return datetime.fromisoformat(self.started_at).timestamp()
+
+
+def new_id() -> str:
+    """The id of a run that has none yet."""
+    return secrets.token_hex(5)

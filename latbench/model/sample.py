@@ -9,6 +9,8 @@ from enum import StrEnum
 import msgspec
 import numpy as np
 
+from latbench.model.needle import Grade
+
 
 class Outcome(StrEnum):
     """What became of a request. Only `ok` enters latency distributions; all others are counted beside them."""
@@ -59,7 +61,8 @@ class Sample(msgspec.Struct, array_like=True):
     (`endpoint`, `step`, `seq`) names it. `gaps` holds the differences between the arrivals of its output-bearing chunks
     (see `encode_gaps`); with `first_token_ns` they give every arrival. `token_source` is `usage`, `tokenizer` or
     `none`. `reasoning_streamed` is true where reasoning arrived as chunks: if it was counted but not streamed, no
-    time per output token exists. `text` is set only while somebody still has to read it.
+    time per output token exists. `text` is set only while somebody still has to read it, and where it was graded as the
+    answer to a needle trial: `grade` then says what became of that.
 
     `tries` are the attempts before the one that the stamps are of, `waited_ns` is what was waited between them.
     `key_index` is the place of the API key that was used. `reference_tokens` counts the visible text with o200k_base,
@@ -121,6 +124,7 @@ class Sample(msgspec.Struct, array_like=True):
     tool_calls: int = 0
     tools_parallel_ns: int | None = None
     tools_sequential_ns: int | None = None
+    grade: Grade | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:

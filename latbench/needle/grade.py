@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from latbench.model.needle import Flag, Named, TrialOutcome
+from latbench.model.needle import Flag, Grade, Named, TrialOutcome
 from latbench.model.sample import Outcome, Sample
 from latbench.needle.lines import same_line
 from latbench.needle.naming import Found, denotes, whose
@@ -67,33 +67,6 @@ _REFUSAL = re.compile(
     r"(?:\w+\s+)?(?:help|assist|comply|fulfil|do that|do this|engage|support|provide|answer|process|continue)"
 )
 _REFUSAL_CHARS = 300  # a refusal comes first
-
-
-class Grade(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a trial, and which thing its answer named.
-
-    `right` says whether the answer was right, whatever became of the trial: of a prompt that was cut too. `answer` is
-    what was answered, capped. `named_depth` is where that stands, if it stands in one place. `line_right` is None where
-    no line was asked for. `precision` and `recall` are those of a set of names.
-    """
-
-    outcome: TrialOutcome
-    right: bool = False
-    named: Named = Named.NOTHING
-    answer: str = ""
-    named_depth: float | None = None
-    line_right: bool | None = None
-    precision: float | None = None
-    recall: float | None = None
-    flags: tuple[Flag, ...] = ()
-
-    @property
-    def f1(self) -> float | None:
-        """The harmonic mean of precision and recall; None where there are none."""
-        if self.precision is None or self.recall is None:
-            return None
-        both = self.precision + self.recall
-        return 2 * self.precision * self.recall / both if both else 0.0
 
 
 def grade(sample: Sample, trial: Trial, expected_input_tokens: float | None = None) -> Grade:

@@ -15,11 +15,12 @@ from latbench.needle.dice import Dice
 from latbench.needle.haystack import VERSION
 from latbench.needle.kinds import KINDS
 from latbench.needle.trial import Control, Kind, Recipe, Round
+from latbench.scenario import needle
+from latbench.scenario.needle import GENERATED, LONGEST, SHORTEST, STDLIB, NeedleSettings
 
 STRATA = (0.1, 0.3, 0.5, 0.7, 0.9)
 JITTER = 0.1
 CANARY_DEPTHS = (0.01, 0.99)
-SHORTEST, LONGEST = 1_000, 1_000_000
 _NONCE_CHARS = 16
 _EDGE_TOKENS = 300
 _WIDEST_EDGE = 0.08
@@ -94,12 +95,29 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
             raise UserError("jitter is from 0 to 50 points, the share of absent controls from 0 to 1")
 
 
+def grid_of(settings: NeedleSettings, seed: int) -> Grid:
+    """The grid that a scenario's `needle` asks for."""
+    folder = settings.haystack not in (GENERATED, STDLIB)
+    return Grid(
+        kinds=tuple(Kind(kind) for kind in settings.kinds),
+        lengths=settings.lengths,
+        blocks=settings.blocks,
+        blocks_in_round=settings.round,
+        depths=settings.depths,
+        jitter=settings.jitter,
+        absent=settings.absent,
+        base=settings.base,
+        closed_book=settings.closed_book,
+        canaries=settings.canaries,
+        question=settings.question,
+        source="folder" if folder else settings.haystack,
+        strip_comments=settings.strip_comments,
+        seed=seed,
+    )
+
+
 PRESETS: dict[str, Grid] = {
-    "smoke": Grid(kinds=(Kind.CONSTANT,), lengths=(10_000,), blocks=2, absent=0.4),
-    "fifty": Grid(kinds=(Kind.BUG,), lengths=(10_000,), blocks=100, blocks_in_round=50, depths=(), absent=0.1),
-    "position": Grid(kinds=(Kind.DESCRIPTION, Kind.BUG), lengths=(10_000,), blocks=50, base=10),
-    "length": Grid(kinds=(Kind.DESCRIPTION,), lengths=(4_000, 8_000, 16_000, 32_000), blocks=25),
-    "certify": Grid(kinds=(Kind.DESCRIPTION,), lengths=(4_000, 8_000, 16_000, 32_000, 64_000, 128_000), blocks=25),
+    name: grid_of(NeedleSettings.model_validate({"preset": name}), 0) for name in needle.PRESETS
 }
 """`smoke` shows that all works, `fifty` a load of fifty at a time, `position` tests depth, the others length."""
 

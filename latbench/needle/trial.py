@@ -137,6 +137,22 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     prompt_sha256: str = ""
 
 
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored of a trial that was made: its recipe, and what is known of it besides.
+
+    `number` is its place in the order in which a run sends, `round` that of its round. `depth` is the actual one,
+    `tokens` counts all messages, both as in `Trial`; `chance` is its key's.
+    """
+
+    number: int
+    round: int
+    recipe: Recipe
+    depth: float
+    tokens: int
+    chance: float
+    mutation: str = ""
+
+
 class Round(msgspec.Struct, frozen=True):
     """Whole blocks and their share of controls, as they are sent. A run stops between rounds, never in one."""
 

@@ -44,6 +44,24 @@ class Drawer:
         return indices[min(int(within * len(indices)), len(indices) - 1)]
 
 
+class InOrder:
+    """Draws prompts in their order, and begins again after the last."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def draw(self, seq: int) -> int:
+        """The index of the prompt that sequence number `seq` sends."""
+        return seq % self._count
+
+
+def drawer(
+    seed: int, prompts: Sequence[Prompt], weights: Mapping[str, float], *, in_order: bool = False
+) -> "Drawer | InOrder":
+    """What decides which prompt a sequence number sends."""
+    return InOrder(len(prompts)) if in_order else Drawer(seed, prompts, weights)
+
+
 def nonce(run_id: str, endpoint: str, step: int, seq: int) -> str:
     """Sixteen hexadecimal digits that no other request of any run opens with."""
     return blake2b(f"{run_id}/{endpoint}/{step}/{seq}".encode(), digest_size=NONCE_CHARS // 2).hexdigest()

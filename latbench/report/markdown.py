@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from latbench.metrics.catalogue import METRICS, Metric
-from latbench.report import client_line, figures, modes, thresholds
+from latbench.report import client_line, figures, modes, needle, thresholds
 from latbench.report.lines import lines, shared
 from latbench.report.text import clean
 
@@ -42,8 +42,12 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield from _table(thresholds.HEAD, thresholds.rows(summary["thresholds"]), trim=False)
     yield f"Run `{run['id']}`: {escape(figures.run_line(run, summary['steps']))}."
     yield ""
-    for line in client_line.lines(found):
-        yield f"- {escape(line)}"
+    told = list(client_line.lines(found))
+    yield from (f"- {escape(line)}" for line in told)
+    if told:
+        yield ""
+    if resumes := needle.resumes(run):
+        yield f"- {escape(resumes)}"
         yield ""
     for stop in run["stops"]:
         yield f"- stopped: {escape(stop['endpoint'])}: {escape(stop['reason'])}"
@@ -84,6 +88,16 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
         ):
             yield from _table(head, rows)
         return
+    if endpoint["needle"] is not None:
+        for title, rows in needle.tables(endpoint["needle"]):
+            yield f"### {escape(title)}"
+            yield ""
+            yield from _table(needle.HEAD, rows)
+        yield escape(needle.UNITS)
+        yield ""
+        for what, line in needle.lines(endpoint["needle"]):
+            yield f"- {escape(what)}: {escape(line)}"
+        yield ""
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
         rows = [_metric(metric, table) for metric, table in figures.rows(endpoint["metrics"], rates=rates)]
         if rows:
@@ -97,7 +111,7 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
         yield ""
     if endpoint["modes"] is not None:
         yield from _table(modes.HEAD, modes.rows(endpoint["modes"]))
-    for kind in ("turn", "task", "language", "tag", "input_length"):
+    for kind in needle.shown_slices(("turn", "task", "language", "tag", "input_length"), endpoint):
         title = f"by {kind.replace('_', ' ')}"
         slices, note = figures.slice_rows(endpoint[f"by_{kind}"] or {})
         if slices:

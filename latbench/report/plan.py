@@ -1,29 +1,65 @@
 """What a run would send, as text within 80 columns or as a document for JSON."""
 
+import math
 import textwrap
-from collections.abc import Iterator
-from typing import Any, TextIO
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
 from latbench.plan.estimate import Estimate, StepEstimate, dollars, price_line, short
 from latbench.plan.power import Power
-from latbench.report import figures
+from latbench.report import figures, needle
 from latbench.report.text import COLUMNS, clean
 
+if TYPE_CHECKING:
+    from latbench.analysis.needle.promise import Promise
 
-def document(found: Estimate, power: Power, name: str, sha256: str) -> dict[str, Any]:
+
+def document(
+    found: Estimate, power: Power, name: str, sha256: str, promised: "Sequence[Promise]" = ()
+) -> dict[str, Any]:
     """The estimate with the scenario that it is of."""
     comparison = {"comparison": msgspec.to_builtins(power)}
-    return {"scenario": name, "scenario_sha256": sha256, **msgspec.to_builtins(found), **comparison}
+    needle = {"needle": [asdict(one) | {"powered": one.powered} for one in promised]} if promised else {}
+    return {"scenario": name, "scenario_sha256": sha256, **msgspec.to_builtins(found), **comparison, **needle}
 
 
-def render(found: Estimate, power: Power, name: str, out: TextIO) -> None:
-    """Write the estimate of a scenario."""
-    for line in (*_lines(found, name), _comparison(power)):
+def render(
+    found: Estimate, power: Power, name: str, out: TextIO, promised: "Sequence[Promise]" = (), left: str = ""
+) -> None:
+    """Write the estimate of a scenario, of needle trials with what they will show; `left` if a budget cuts them."""
+    cut = [f"the budget is {left}"] if left else []
+    for line in (*_lines(found, name), *cut, *promises(promised), _comparison(power)):
         indent = line[: len(line) - len(line.lstrip())]
         for part in textwrap.wrap(clean(line), COLUMNS, initial_indent=indent, subsequent_indent=indent + "    "):
             out.write(f"{part}\n")
+
+
+def promises(promised: "Sequence[Promise]") -> Iterator[str]:
+    """What needle trials will be able to show, a line for all lengths of which the same is said."""
+    said: dict[str, list[str]] = {}
+    for one in promised:
+        said.setdefault(f"{_promise(one)}\0{one.kind}", []).append(needle.tokens(one.length))
+    for words, lengths in said.items():
+        promise, _, kind = words.partition("\0")
+        yield f"{kind} at {', '.join(lengths)}: {promise}"
+
+
+def _promise(one: "Promise") -> str:
+    width = f"{one.trials} trials: accuracy within {one.half_width * 100:.0f} points, if 90 % are right"
+    if one.detectable is None:
+        position = "not powered for position"
+    else:
+        dip = f"{math.ceil(one.detectable * 100)} points"
+        position = (
+            f"a dip of {dip} would usually be found"
+            if one.powered
+            else f"not powered for position (a dip smaller than {dip} would usually be missed)"
+        )
+    wrong = "too few to certify the length" if one.may_be_wrong is None else f"certified with {one.may_be_wrong} wrong"
+    return f"{width}; {position}; {wrong}"
 
 
 def _lines(found: Estimate, name: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latbench.report import client_line, figures, modes, thresholds
+from latbench.report import client_line, figures, modes, needle, thresholds
 from latbench.report.lines import lines, shared
 
 COLUMNS = 80
@@ -49,6 +49,8 @@ def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places:
     page.line(figures.run_line(summary["run"], summary["steps"]))
     for line in client_line.lines(summary["validity"]):
         page.line(line, "dim")
+    if resumes := needle.resumes(summary["run"]):
+        page.line(resumes)
     for stop in summary["run"]["stops"]:
         page.line(f"stopped: {stop['endpoint']}: {stop['reason']}", "red")
     warmup = summary["validity"]["warmup"]["outcomes"]
@@ -159,13 +161,30 @@ def _endpoint(page: Page, name: str, endpoint: Mapping[str, Any], summary: Mappi
             page.blank()
             page.table(head, rows)
         return
+    _needle(page, endpoint["needle"])
     _metrics(page, endpoint)
     if endpoint["modes"] is not None:
         page.blank()
         page.table(modes.HEAD, modes.rows(endpoint["modes"]))
-    slices = [_slices(page, f"by {kind}", endpoint[f"by_{kind}"] or {}) for kind in ("turn", "task")]
+    slices = [
+        _slices(page, f"by {kind}", endpoint[f"by_{kind}"] or {})
+        for kind in needle.shown_slices(("turn", "task"), endpoint)
+    ]
     if any(row[0].endswith(figures.THIN) for rows in slices for row in rows):
         page.line(figures.THIN_NOTE, "dim")
+
+
+def _needle(page: Page, found: Mapping[str, Any] | None) -> None:
+    """Needle trials, before the latency of all requests."""
+    if found is None:
+        return
+    for title, rows in needle.tables(found):
+        page.blank()
+        page.line(title, "bold")
+        page.table(needle.HEAD, rows)
+    page.line(needle.UNITS, "dim")
+    for what, line in needle.lines(found):
+        page.line(f"{what}: {line}")
 
 
 def _metrics(page: Page, endpoint: Mapping[str, Any]) -> None:

@@ -87,6 +87,8 @@ def number_of(value: float | None, unit: str) -> str:
         return "n/a"
     if unit == "share":
         return share(value)
+    if unit == "tokens":
+        return count(int(value))
     if unit == "USD":
         return f"{value:,.6g}"
     return count(int(value)) if unit == "" and float(value).is_integer() else number(value)

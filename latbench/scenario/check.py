@@ -66,6 +66,8 @@ def _further(path: Path, flags: Flags, environ: Mapping[str, str] | None) -> lis
 def _prompts(document: Document, flags: Flags) -> None:
     """Read the prompts, if the section says where they are. Raises UserError for what is wrong with them."""
     written = document.data.get("prompts") if flags.prompts is None else {"path": str(flags.prompts)}
+    if written is None:
+        return  # said already, or needle trials are what is sent
     settings = _valid(PromptSettings, written)
     if settings is not None:
         here = flags.prompts is None

@@ -23,6 +23,7 @@ from latbench.scenario.files import Document, located, read_yaml, shipped_folder
 from latbench.scenario.grading import DEFAULT_SCHEMA
 from latbench.scenario.grammar import KeyPath, format_duration, format_key, nearest
 from latbench.scenario.load import LoadEntry, end_of, written
+from latbench.scenario.needle import NeedleSettings
 from latbench.scenario.prompts import PromptSet
 from latbench.scenario.resolved import resolved
 from latbench.scenario.schema import (
@@ -62,7 +63,10 @@ def find_scenario(name: str, cwd: Path) -> Path:
 
 @dataclass(frozen=True)
 class Flags:
-    """The one-off flags of `run`; None is a flag that was not given. They are in the grammar of the file."""
+    """The one-off flags of `run` and `needle`; None is a flag that was not given. They are in the grammar of the file.
+
+    `needle` holds keys of that section, as they are written there.
+    """
 
     url: str | None = None
     model: str | None = None
@@ -77,6 +81,7 @@ class Flags:
     seed: int | None = None
     repeat: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    needle: Mapping[str, Any] = field(default_factory=dict)
     thresholds: tuple[str, ...] = ()
 
 
@@ -125,6 +130,9 @@ class Loaded:
         order = self.scenario.endpoints_order
         if order is not None and len(self.scenario.endpoints) > 1:
             step = msgspec.structs.replace(step, slice_ns=order.alternate.slice)
+        if self.scenario.needle is not None and prompts.prompts:
+            most = len(prompts.prompts)
+            step = msgspec.structs.replace(step, requests=min(most, step.requests or most))
         if not isinstance(step.shape, Trace):
             return step
         trace = self.traces[step.shape.path]
@@ -236,7 +244,15 @@ def _thresholds_misplaced(scenario: Scenario, document: Document, from_flags: Ma
     steps, lines = len(scenario.steps()), []
     for index, text in enumerate(scenario.thresholds):
         found = parse(text)
-        why = misplaced(found, endpoints=names, unpriced=unpriced, tasks=TASKS, steps=steps, slo=bool(scenario.slo))
+        why = misplaced(
+            found,
+            endpoints=names,
+            unpriced=unpriced,
+            tasks=TASKS,
+            steps=steps,
+            slo=bool(scenario.slo),
+            needle=scenario.needle is not None,
+        )
         if why is not None:
             place = _where(document, from_flags, ("thresholds", index))
             lines.append(f'{place}: "{text}": {why}')
@@ -286,6 +302,7 @@ class _Override:
 
     def apply(self) -> tuple[Scenario, dict[KeyPath, str]]:
         self._endpoints()
+        self._needle()
         self._load()
         self._rest()
         return self._scenario.model_copy(update=self._changes), self._from_flags
@@ -321,6 +338,22 @@ class _Override:
         if self._flags.model is None and first.base_url == "sim" != self._flags.url:
             raise UserError(f"--url: the scenario's endpoint is simulated ({first.model}); name the model with --model")
         return self._flags.model or first.model
+
+    def _needle(self) -> None:
+        """The section `needle` with the keys of the flags; a preset among them replaces all of it, and the load."""
+        given = dict(self._flags.needle)
+        if not given:
+            return
+        written = self._scenario.needle
+        base = {} if written is None or "preset" in given else written.model_dump(mode="json")
+        names = {key: f"--{key.replace('_', '-')}" for key in given}
+        needle = _validate(NeedleSettings, base | given, names)
+        changes: dict[str, Any] = {"needle": needle, "prompts": None}
+        self._from_flags |= {("needle", key): name for key, name in names.items()}
+        if "preset" in given or written is None:
+            changes["load"] = ()
+            self._from_flags[("load",)] = names.get("preset", "needle")
+        self._scenario = self._scenario.model_copy(update=changes)
 
     def _load(self) -> None:
         flags, first = self._flags, self._scenario.steps()[0]
@@ -364,7 +397,8 @@ class _Override:
         return {"duration": end["duration"]} if still_ramp else {}
 
     def _written_warmup(self) -> dict[str, str]:
-        written = self._scenario.load[0].warmup
+        entries = self._scenario.load
+        written = entries[0].warmup if entries else ()
         return {"warmup": format_duration(written[0])} if written else {}
 
     def _rest(self) -> None:
@@ -375,6 +409,8 @@ class _Override:
             self._changes["output"] = _validate(OutputSettings, written, names)
             self._from_flags[("output", "max_tokens")] = "--max-tokens"
         if flags.prompts is not None:
+            if self._scenario.needle is not None:
+                raise UserError("--prompts: not with needle, whose trials are what is sent; leave it out")
             self._changes["prompts"] = _validate(PromptSettings, {"path": str(flags.prompts)}, {"path": "--prompts"})
             self._from_flags[("prompts",)] = "--prompts"
         if flags.seed is not None:

@@ -74,11 +74,18 @@ class PromptSet:
     weights: dict[str, float]
 
 
-def load_prompts(settings: PromptSettings, base: Path, where: str = "prompts") -> PromptSet:
+NOTHING = PromptSet("", "", "", (), {})
+"""What a scenario with needle trials draws from, until they are made."""
+
+
+def load_prompts(settings: PromptSettings | None, base: Path, where: str = "prompts") -> PromptSet:
     """The prompts of a scenario. `base` is what a relative path is relative to, `where` begins messages about settings.
 
-    A pack is looked up in ./scenarios, beside the scenario, then among those that come with latbench.
+    A pack is looked up in ./scenarios, beside the scenario, then among those that come with latbench. Without settings
+    there are none: what is sent is made, and not read.
     """
+    if settings is None:
+        return NOTHING
     if settings.pack is not None:
         folder = _find_pack(settings.pack, base, where)
         name, version, prompts = _load_pack(folder)

@@ -20,6 +20,8 @@ def resolved(scenario: Scenario, digests: Mapping[str, str]) -> dict[str, Any]:
     for key in ("lead", "thresholds"):
         if not data[key]:
             del data[key]
+    if scenario.needle is None:
+        data.pop("needle", None)
     if scenario.loops:
         data["tools"] = [tool.model_dump() | {"delay": format_duration(tool.delay)} for tool in scenario.tools]
     if scenario.repeat == 1:

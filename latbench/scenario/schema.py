@@ -46,6 +46,7 @@ from latbench.scenario.grammar import (
     problems_at,
 )
 from latbench.scenario.load import LoadEntry
+from latbench.scenario.needle import NeedleSettings
 from latbench.scenario.thresholds import parse
 
 TASKS = ("generation", "completion", "review", "search", "refactor", "debug")
@@ -391,14 +392,15 @@ class Scenario(Record):
     version: Text = "1"
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
     endpoints: Annotated[tuple[EndpointSettings, ...], Field(min_length=1)]
-    prompts: PromptSettings
+    needle: NeedleSettings | None = None
+    prompts: Annotated[PromptSettings | None, Field(validate_default=True)] = None
     output: OutputSettings = OutputSettings()
     tools: tuple[ToolSettings, ...] = ()
     repeat: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
     cache: Literal["cold", "warm"] = "cold"
     timeouts: TimeoutSettings = TimeoutSettings()
     drain: Duration = 60 * UNITS_NS["s"]
-    load: Annotated[tuple[LoadEntry, ...], ONE_OR_MORE, Field(min_length=1)]
+    load: Annotated[tuple[LoadEntry, ...], ONE_OR_MORE] = Field(default=None, validate_default=True)
     endpoints_order: Annotated[Alternate | None, BeforeValidator(_order)] = None
     rate_limits: Literal["observe", "respect"] = "observe"
     demand: Demand | None = None
@@ -407,6 +409,17 @@ class Scenario(Record):
     thresholds: Annotated[tuple[Annotated[str, Field(strict=True), AfterValidator(_threshold)], ...], ONE_OR_MORE] = ()
     budget: BudgetSettings | None = None
     labels: dict[Text, Annotated[str, Field(strict=True)]] = Field(default_factory=dict)
+
+    @field_validator("prompts", "load")
+    @classmethod
+    def _there(cls, value: object, info: ValidationInfo) -> object:
+        """Needle trials are what is sent, and come with a load; everything else needs both keys."""
+        needle = info.data.get("needle")
+        if not value and needle is None and "needle" in info.data:
+            raise problems_at([((), "missing; add it")])
+        if value and info.field_name == "prompts" and needle is not None:
+            raise problems_at([((), "not with needle, whose trials are what is sent; remove one of the two")])
+        return value
 
     @field_validator("endpoints", "tools")
     @classmethod
@@ -443,9 +456,23 @@ class Scenario(Record):
                 problems.append((("endpoints", index, "api"), f"{endpoint.api} has no output mode {mode}"))
         if len(self.output.mode) > 1 and any({"sessions", "trace"} & set(entry.shape) for entry in self.load):
             problems.append((("output", "mode"), "one mode only where the load has sessions or a trace"))
+        if self.needle is not None:
+            problems += self._needle_misfits()
         if self.repeat > 1 and any({"sessions", "tool_loop", "trace"} & set(entry.shape) for entry in self.load):
             problems.append((("repeat",), "only 1 where the load has sessions, tool loops or a trace"))
         return problems + (self._loop_misfits() if self.loops else [])
+
+    def _needle_misfits(self) -> list[tuple[KeyPath, str]]:
+        """A trial is the whole of a request, is sent once, and its answer is text."""
+        problems: list[tuple[KeyPath, str]] = []
+        for index, entry in enumerate(self.load):
+            if found := {"sessions", "tool_loop"} & set(entry.shape):
+                problems.append((("load", index, "shape"), f"{min(found)} has conversations; a needle trial is none"))
+        if set(self.output.mode) != {TEXT}:
+            problems.append((("output", "mode"), "only text with needle: its answers have a form of their own"))
+        if self.repeat > 1:
+            problems.append((("repeat",), "only 1 with needle: each trial is sent once"))
+        return problems
 
     def _loop_misfits(self) -> list[tuple[KeyPath, str]]:
         problems: list[tuple[KeyPath, str]] = []
@@ -466,6 +493,8 @@ class Scenario(Record):
 
     def steps(self) -> list[Step]:
         """All steps, one after the other; a trace without its arrivals, which are in a file of its own."""
+        if not self.load and self.needle is not None:
+            return [self.needle.load()]
         return [step for entry in self.load for step in entry.steps()]
 
 

@@ -6,6 +6,8 @@
     rate_limited == 0                     a number of requests, by outcome; also `errors` and `empty`
     goodput > 3/s                         what was delivered in a second
     usd_per_ok_request < 0.02             what it cost, in US dollars
+    needle certified >= 32k               tokens up to which needle trials are certified, every kind of them
+    needle accuracy lower > 80%           the one-sided 95 % limit of their accuracy, of every kind at every length
     [acme-large, task=review, step=0] …   only there; without it, every endpoint and step is held to it
 
 Units are never guessed, and a name that nobody knows is answered with the nearest. What a threshold is held against,
@@ -19,7 +21,7 @@ from enum import StrEnum
 
 from latbench.metrics.catalogue import BY_NAME, METRICS, Metric
 from latbench.model.sample import Outcome
-from latbench.scenario.grammar import nearest, parse_duration, parse_rate
+from latbench.scenario.grammar import nearest, parse_duration, parse_rate, parse_size
 
 
 class Kind(StrEnum):
@@ -31,6 +33,8 @@ class Kind(StrEnum):
     COUNT = "count"
     THROUGHPUT = "throughput"
     COST = "cost"
+    CONTEXT = "context"
+    ACCURACY = "accuracy"
 
 
 PERCENTILES = ("p1", "p5", "p10", "p50", "p90", "p95", "p99", "p999")
@@ -38,17 +42,21 @@ SHARES = ("error_rate", "good_share")
 COUNTS = (*(outcome.value for outcome in Outcome), "errors", "empty")
 THROUGHPUT = ("goodput", "requests_per_s", "output_tokens_per_s")
 COST = ("usd", "usd_per_ok_request", "usd_per_1k_tokens", "usd_per_1k_good", "usd_per_completed_task")
+NEEDLE = "needle"
+OF_NEEDLE = {"certified": Kind.CONTEXT, "accuracy lower": Kind.ACCURACY}
+"""What of needle trials may be held to a limit. No point estimate: a few lucky answers would pass."""
 POOLED = "inter_chunk"
 """Not among the names: the gaps inside one answer are no independent values of which a percentile could be judged."""
 
-NAMES = (*(metric.name for metric in METRICS if metric.name != POOLED), *SHARES, *COUNTS, *THROUGHPUT, *COST)
+NAMES = (*(metric.name for metric in METRICS if metric.name != POOLED), *SHARES, *COUNTS, *THROUGHPUT, *COST, NEEDLE)
 """What may stand first in a threshold."""
 
 NEED_AN_SLO = frozenset({"goodput", "good_share", "usd_per_1k_good"})
 
 _EXAMPLE = 'such as "ttft p95 < 800ms" or "rate_limited == 0"'
 _WHOLE = re.compile(
-    r"(?:\[(?P<scope>.*)\])?\s*(?P<name>\w[\w-]*)(?:\s+(?P<at>[\w./]+))?\s*(?P<op><=|>=|==|<|>)\s*(?P<limit>[^\s<>=]+)"
+    r"(?:\[(?P<scope>.*)\])?\s*(?P<name>\w[\w-]*)(?:\s+(?P<at>[\w./]+(?: lower)?))?"
+    r"\s*(?P<op><=|>=|==|<|>)\s*(?P<limit>[^\s<>=]+)"
 )
 _SCOPES = ("endpoint", "task", "step")
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -118,6 +126,12 @@ def _subject(name: str, at: str | None, limit: str) -> tuple[Kind, str | None, s
         raise ValueError("gaps inside one answer are no independent values; hold tpot to a limit")
     if name not in NAMES:
         raise ValueError(f'nothing is called "{name}"; {nearest(name, NAMES)}')
+    if name == NEEDLE:
+        if at not in OF_NEEDLE:
+            raise ValueError("which figure? write needle certified >= 32k, or needle accuracy lower > 80%")
+        return OF_NEEDLE[at], at, None
+    if at is not None and at.endswith(" lower"):
+        raise ValueError(f"only needle accuracy has a lower limit; write {name} {at.removesuffix(' lower')}")
     if name not in BY_NAME:
         if at is not None:
             raise ValueError(f"{name} has no percentiles; leave {at} out")
@@ -162,8 +176,10 @@ def _limit(kind: Kind, name: str, written: str) -> tuple[float, str]:
         if re.fullmatch(_NUMBER, written):
             raise ValueError(f"{written} of what? write {written}ms or {written}s")
         return _more_than_0(parse_duration(written) / 1e6), "ms"
-    if kind is Kind.SHARE:
+    if kind in (Kind.SHARE, Kind.ACCURACY):
         return _share(written, name), "share"
+    if kind is Kind.CONTEXT:
+        return _more_than_0(parse_size(written)), "tokens"
     if kind is Kind.THROUGHPUT:
         bare = name.endswith("_per_s") and re.fullmatch(_NUMBER, written) is not None
         return parse_rate(f"{written}/s" if bare else written), "/s"
@@ -205,6 +221,8 @@ def _share(written: str, name: str) -> float:
 
 
 def _check_comparison(kind: Kind, name: str, op: str) -> None:
+    if kind in (Kind.CONTEXT, Kind.ACCURACY) and op not in (">", ">="):
+        raise ValueError(f"{name} has lower limits only; write >= or >")
     if op == "==" and kind is not Kind.COUNT:
         raise ValueError(f"only a number of requests can equal a limit; hold {name} to < or >")
 
@@ -240,8 +258,12 @@ def misplaced(
     tasks: Sequence[str],
     steps: int,
     slo: bool,
+    needle: bool = False,
 ) -> str | None:
-    """Why a scenario with these endpoints (some without a price), tasks and steps cannot be held to it."""
+    """Why a scenario with these endpoints (some without a price), tasks and steps cannot be held to it.
+
+    `slo` says whether it has one, `needle` whether it sends needle trials.
+    """
     if threshold.endpoint is not None and threshold.endpoint not in endpoints:
         return f'no endpoint is called "{threshold.endpoint}"; {nearest(threshold.endpoint, endpoints)}'
     if threshold.task is not None and threshold.task not in tasks:
@@ -250,6 +272,10 @@ def misplaced(
         return f"there is no step {threshold.step}; " + (
             "the only one is step=0" if steps == 1 else f"the last is step={steps - 1}"
         )
+    if threshold.name == NEEDLE and not needle:
+        return "the scenario sends no needle trials; give it a section needle, or leave this out"
+    if threshold.name == NEEDLE and threshold.task is not None:
+        return "needle trials have no tasks; leave the task out"
     if threshold.name in NEED_AN_SLO and not slo:
         return f"{threshold.name} needs an slo: without one no request is good"
     held = {threshold.endpoint} if threshold.endpoint is not None else set(endpoints)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from latbench.sim import delivery, faults, profile, schema
+from latbench.sim import delivery, faults, profile, schema, trials
 from latbench.sim.alarm import Alarm
 from latbench.sim.cache import PromptCache
 from latbench.sim.dialects import Ask, Dialect, End, Parts, Refused, Start, openai_api
@@ -47,13 +47,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a job asks for, and what it will get."""
+    """What a job asks for, and what it will get. `told` is the answer to a needle trial, where it is one."""
 
     ask: Ask
     options: Options
     script: Script
     schedule: Schedule
     fate: Fate | None
+    told: trials.Told | None
 
 
 class _Struck(Exception):
@@ -69,8 +70,11 @@ class _Struck(Exception):
 class Simulator:
     """The endpoint. Requests are numbered from 1 in the order in which they come; the number keys all randomness."""
 
-    def __init__(self, options: Options, api_key: str | None, alarm: Alarm) -> None:
+    def __init__(
+        self, options: Options, api_key: str | None, alarm: Alarm, answers: trials.AnswerBook | None = None
+    ) -> None:
         self._options = options
+        self._answers = answers
         self._api_key = api_key
         self._alarm = alarm
         self._created = int(time.time())
@@ -208,15 +212,27 @@ class Simulator:
             options = for_request(self._options, parts.headers)
             fate = faults.drawn(options, job.number)
             schedule = _timing(options).schedule(job.number)
-            return Work(ask, options, script(options, ask, schedule), schedule, fate), whole_ns
+            told = self._told(ask, options)
+            if told is not None:
+                ask = replace(ask, prompt_tokens=told.counted_tokens)
+            answer = script(options, ask, schedule, None if told is None else told.text)
+            return Work(ask, options, answer, schedule, fate, told), whole_ns
         except (ValueError, schema.Unsupported) as error:
             raise Refused(400, str(error)) from None
+
+    def _told(self, ask: Ask, options: Options) -> trials.Told | None:
+        """The answer to a needle trial; null for any other request. Raises ValueError where the answers are spoilt."""
+        known = None if self._answers is None else self._answers.find(ask.prompt)
+        return None if known is None else trials.answer(known, ask.prompt, _reader(options))
 
     async def _answer(self, job: Job, work: Work, started_ns: int) -> web.StreamResponse:
         ask = work.ask
         cached = written = 0
         if ask.cacheable:
             cached, written = self._cache.look(f"{job.key}\0{ask.model}", ask.prompt, started_ns)
+        if work.told is not None:
+            cached = max(cached, work.told.cached_tokens)
+            written = min(written, ask.prompt_tokens - cached)
         self._tally.prompt_tokens += ask.prompt_tokens
         self._tally.cached_tokens += cached
         lean = replace(ask, prompt=b"")  # it may be long, and the answer may take long
@@ -224,6 +240,7 @@ class Simulator:
         send = self._stream if ask.stream else self._plain
         response = await send(job, work, start, started_ns)
         self._tally.tool_calls += len(work.script.calls)
+        self._tally.needle.update(() if work.told is None else (work.told.worth,))
         return response
 
     async def _stream(self, job: Job, work: Work, start: Start, started_ns: int) -> web.StreamResponse:
@@ -300,6 +317,8 @@ class Simulator:
 
     def _ttft_ns(self, work: Work, start: Start) -> int:
         unread = start.ask.prompt_tokens - start.cached_tokens
+        if work.told is not None:
+            unread = work.told.computed_tokens
         return self._at_this_hour(work.schedule.ttft_ns(unread, self._slots.active))
 
     def _at_this_hour(self, duration_ns: int) -> int:
@@ -335,6 +354,17 @@ def _timing(options: Options) -> Timing:
         prefill_rate=options.prefill_rate,
         jitter=options.jitter,
         slowdown=options.slowdown,
+    )
+
+
+def _reader(options: Options) -> trials.Reader:
+    return trials.Reader(
+        model=options.needle_model,
+        accuracy=options.needle_accuracy,
+        blind=options.needle_blind,
+        keep_tokens=options.needle_keep,
+        silent=options.needle_silent,
+        seed=options.seed,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from latbench.sim import profile
+from latbench.sim import profile, trials
 
 _UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 _LONGEST_NS = 3600 * 1_000_000_000
@@ -31,7 +31,7 @@ befalls a request, drawn from the seed and the request's number; /sim/stats coun
 GET /sim/clock has the time of day by which --profile goes; POST {"now": "2026-01-05T08:59:30Z", "rate": 60} sets it.
 
 Most options can be set for one request by a header: x-sim-ttft: 2s, x-sim-p-500: 1. Those that cannot are the ones of
-the whole endpoint: its address, model, key, slots, limits, cache, profile and clock.
+the whole endpoint: its address, model, key, slots, limits, cache, answers, profile and clock.
 """
 
 
@@ -71,6 +71,12 @@ class Options:
     p_529: float = 0.0
     slow_bytes: int | None = None
     cache_ttl_ns: int = 0
+    needle: str | None = None
+    needle_model: str = trials.PERFECT
+    needle_accuracy: str = "1"
+    needle_blind: str = "40-60%"
+    needle_keep: int = 8000
+    needle_silent: bool = False
     profile: str | None = None
     clock: str | None = None
     clock_rate: float = 1.0
@@ -265,6 +271,46 @@ PARAMETERS: tuple[click.Option, ...] = (
         help="How long a prompt's beginning of 1024 tokens or more is cached after it was last seen; 0ms: never.",
     ),
     click.Option(
+        ["--needle"],
+        metavar="FILE",
+        help="Answers to needle trials, as latbench needle writes them: JSON lines, looked up by a prompt's nonce.",
+    ),
+    click.Option(
+        ["--needle-model"],
+        type=click.Choice(trials.MODELS),
+        default=_DEFAULT.needle_model,
+        show_default=True,
+        help="How: all right; any candidate at random; blind in one part; with the head of long prompts cut off; "
+        "faster the deeper the needle, as a cached prefix makes it; right in the wrong format.",
+    ),
+    click.Option(
+        ["--needle-accuracy"],
+        metavar="TEXT",
+        callback=_readable(trials.accuracies),
+        default=_DEFAULT.needle_accuracy,
+        show_default=True,
+        help="Share of right answers to what was read (not random's), by depth and from a length on, as in "
+        "0.95,40-60%=0.5,40-60%@32000=0.1; the last that fits.",
+    ),
+    click.Option(
+        ["--needle-blind"],
+        metavar="TEXT",
+        callback=_readable(trials.part),
+        default=_DEFAULT.needle_blind,
+        show_default=True,
+        help="The part of the prompt that the blind model does not read.",
+    ),
+    click.Option(
+        ["--needle-keep"],
+        type=click.IntRange(1),
+        default=_DEFAULT.needle_keep,
+        show_default=True,
+        help="Tokens at the end of a prompt that head-truncated reads; its usage counts no more.",
+    ),
+    click.Option(
+        ["--needle-silent"], is_flag=True, help="The usage says nothing of what was cut off or cached for a trial."
+    ),
+    click.Option(
         ["--profile"],
         metavar="TEXT",
         callback=_readable(profile.factors),
@@ -294,7 +340,7 @@ PARAMETERS: tuple[click.Option, ...] = (
 _HEADER = "x-sim-"
 _OF_THE_ENDPOINT = {
     "host", "port", "slots", "model", "strict_model", "rpm", "burst", "tpm", "max_concurrent", "limit_window",
-    "cache_ttl_ns", "profile", "clock", "clock_rate", "api_key_env", "with_parent",
+    "cache_ttl_ns", "needle", "profile", "clock", "clock_rate", "api_key_env", "with_parent",
 }  # fmt: skip
 _OF_ONE_REQUEST = {one.opts[0][2:]: one for one in PARAMETERS if one.name not in _OF_THE_ENDPOINT}
 _NO_COMMAND = click.Context(click.Command("sim"))

@@ -16,13 +16,13 @@ from latbench.sim.text import pieces
 from latbench.sim.timing import Schedule
 
 _TOOL, _REASONING, _CALL, _SCHEMA = 32, 33, 34, 35
-_PIECE = 4  # characters of JSON a token
+_PIECE = 4  # characters a token, of what is not made up piece by piece
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One answer before it is sent. `written` is the text where it was made beforehand (JSON), else it is endless
-    code of which `text_tokens` are sent.
+    """One answer before it is sent. `written` is the text where it was made beforehand (JSON, the answer to a trial),
+    else it is endless code of which `text_tokens` are sent.
     """
 
     seed: int
@@ -76,25 +76,33 @@ class Script:
                 before = []
 
 
-def script(options: Options, ask: Ask, schedule: Schedule) -> Script:
-    """The answer to a request. Raises schema.Unsupported where no value can be made for a schema of the request."""
+def script(options: Options, ask: Ask, schedule: Schedule, told: str | None = None) -> Script:
+    """The answer to a request; `told` is its text where that is not made up.
+
+    Raises schema.Unsupported where no value can be made for a schema of the request.
+    """
     number = schedule.request
     limit = options.tokens if ask.max_tokens is None else ask.max_tokens
     reasoning = min(options.reasoning_tokens, limit) if ask.reasoning else 0
-    if _calls_tools(options, ask, number):
+    if told is None and _calls_tools(options, ask, number):
         most = limit - reasoning if ask.max_tokens is not None else None
         wanted = _calls(options, ask, number)
         calls = _fitting(wanted, most)
         return Script(options.seed, number, "tool" if calls == wanted else "length", reasoning, 0, calls=calls)
-    if ask.schema is not None:
-        value = schema.value(ask.schema, draws.stream_key(options.seed, number, _SCHEMA))
-        written = json.dumps(value, ensure_ascii=False)
+    if told is not None or ask.schema is not None:
+        written = _value(options, ask, number) if told is None else told
         size = len(_cut(written))
         count = size if ask.max_tokens is None else min(size, limit - reasoning)
         return Script(options.seed, number, "stop" if count == size else "length", reasoning, count, written)
     count = schedule.answer_tokens(limit, 0.0 if ask.to_the_limit else options.early_stop)
     reasoning = min(reasoning, count)
     return Script(options.seed, number, "length" if count == ask.max_tokens else "stop", reasoning, count - reasoning)
+
+
+def _value(options: Options, ask: Ask, number: int) -> str:
+    """JSON that follows the request's schema."""
+    value = schema.value(ask.schema, draws.stream_key(options.seed, number, _SCHEMA))
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _calls_tools(options: Options, ask: Ask, number: int) -> bool:
@@ -131,5 +139,5 @@ def _fitting(calls: tuple[Call, ...], limit: int | None) -> tuple[Call, ...]:
 
 
 def _cut(text: str) -> list[str]:
-    """JSON as tokens."""
+    """A text as tokens."""
     return [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]

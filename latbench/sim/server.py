@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,6 +22,7 @@ from latbench.sim import faults
 from latbench.sim.alarm import Alarm
 from latbench.sim.endpoint import Simulator
 from latbench.sim.options import HELP, PARAMETERS, Options
+from latbench.sim.trials import AnswerBook
 
 _KEEP_ALIVE_S = 300.0
 _BACKLOG = 4096
@@ -67,6 +69,17 @@ def _check_faults(options: Options) -> None:
         raise UserError(f"--p-*: {error}") from None
 
 
+def _answers(options: Options) -> AnswerBook | None:
+    if options.needle is None:
+        return None
+    try:
+        return AnswerBook(Path(options.needle))
+    except OSError as error:
+        raise UserError(f"--needle: cannot read {options.needle}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UserError(f"--needle: {error}") from None
+
+
 async def _run(options: Options) -> None:
     """Serves until SIGTERM or SIGINT. Open answers are cut then: there is nothing to save."""
     loop = asyncio.get_running_loop()
@@ -75,8 +88,9 @@ async def _run(options: Options) -> None:
         loop.add_signal_handler(number, stop.set)
     api_key = _api_key(options)
     _check_faults(options)
+    answers = _answers(options)
     listener = _listener(options.host, options.port)
-    simulator = Simulator(options, api_key, Alarm(loop))
+    simulator = Simulator(options, api_key, Alarm(loop), answers)
     runner = web.AppRunner(
         simulator.application(), access_log=None, handler_cancellation=True, keepalive_timeout=_KEEP_ALIVE_S
     )

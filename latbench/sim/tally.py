@@ -10,7 +10,8 @@ class Tally:
     """What became of the requests. `requests` = `ok` + `errors` + `disconnected` + those still open.
 
     `errors` are refusals, rate limits and faults; `limited` counts the rate limits among them by kind, `faults` the
-    faults. `tokens_out` has every token that was sent, reasoning and tool calls included.
+    faults, `needle` the answers to needle trials by what they are worth. `tokens_out` has every token that was sent,
+    reasoning and tool calls included.
     """
 
     requests: int = 0
@@ -24,6 +25,7 @@ class Tally:
     tool_calls: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     limited: Counter[str] = field(default_factory=Counter)
+    needle: Counter[str] = field(default_factory=Counter)
 
     @property
     def open(self) -> int:
@@ -45,4 +47,5 @@ class Tally:
             "tool_calls": self.tool_calls,
             "faults": dict(self.faults),
             "limited": dict(self.limited),
+            "needle": dict(self.needle),
         }

@@ -5,7 +5,8 @@ told is stored. Merging the same batch twice changes nothing; only a request tha
 what did become of it. WAL mode lets reports and the exporter read while a run writes; `synchronous=NORMAL` survives the
 death of the process, though the last batches may be missing after a loss of power.
 
-The text of answers has no column. Nothing here deletes. A file that is not ours is refused before a byte of it changes.
+Only the text that answered a needle trial has a column. Nothing here deletes. A file that is not ours is refused
+before a byte of it changes.
 """
 
 import sqlite3
@@ -20,12 +21,14 @@ import msgspec
 
 from latbench.model.errors import UserError
 from latbench.model.frames import Effort
+from latbench.model.needle import Grade
 from latbench.model.request import Prompt
 from latbench.model.run import RunRecord
 from latbench.model.sample import Attempt, Headroom, Outcome, Sample
+from latbench.needle.trial import Planned
 from latbench.store.errors import StoreError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _APPLICATION_ID = 0x4C415442  # "LATB"; tells our files from other SQLite files
 _BUSY_S = 10.0
@@ -157,8 +160,40 @@ _SINCE_3 = (
     """,
 )
 
+_SINCE_4 = (
+    """
+    CREATE TABLE needle_trials ( -- every trial that a run planned, in the order of sending
+        run_id TEXT NOT NULL REFERENCES runs (id),
+        number INTEGER NOT NULL,
+        round INTEGER NOT NULL,
+        prompt_id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        control TEXT NOT NULL,
+        length INTEGER NOT NULL, -- asked for, in the endpoint's tokens
+        stratum REAL,
+        depth REAL NOT NULL, -- of the answer-bearing line in the prompt as it was sent
+        tokens INTEGER NOT NULL, -- of all messages, o200k_base
+        planned TEXT NOT NULL, -- the whole of it with its recipe, JSON
+        PRIMARY KEY (run_id, prompt_id)
+    )
+    """,
+    """
+    CREATE TABLE needle_answers (
+        run_id TEXT NOT NULL REFERENCES runs (id),
+        endpoint TEXT NOT NULL,
+        step INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        prompt_id TEXT NOT NULL,
+        outcome TEXT NOT NULL, -- see model/needle.py, TrialOutcome
+        grade TEXT NOT NULL, -- the whole of it, JSON
+        answer TEXT, -- the text, capped
+        PRIMARY KEY (run_id, endpoint, step, seq)
+    )
+    """,
+)
+
 _KEY = ("run_id", "endpoint", "step", "seq")
-_FIELDS = tuple(name for name in Sample.__struct_fields__ if name not in ("text", "tries"))
+_FIELDS = tuple(name for name in Sample.__struct_fields__ if name not in ("text", "tries", "grade"))
 _HEADROOM = _FIELDS.index("headroom")
 _FLAGS = ("reasoning_streamed", "new_connection", "valid", "met")
 _COLUMNS = ", ".join(_FIELDS)
@@ -173,6 +208,8 @@ _INSERT_TRY = f"""
     INSERT INTO attempts (run_id, endpoint, step, seq, number, {", ".join(_TRIES)})
     VALUES ({", ".join("?" * (len(_TRIES) + 5))})
 """
+_INSERT_TRIAL = f"INSERT INTO needle_trials VALUES ({', '.join('?' * 11)})"
+_INSERT_ANSWER = f"INSERT OR IGNORE INTO needle_answers VALUES ({', '.join('?' * 8)})"
 
 _EFFORT = Effort.__struct_fields__
 _INSERT_EFFORT = f"""
@@ -248,7 +285,7 @@ class Store:
     def _bring_up_to_date(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         found = self._found_version()  # another process may have done it while this one waited
-        for version, statements in ((1, _SCHEMA), (2, _SINCE_1), (3, _SINCE_2), (4, _SINCE_3)):
+        for version, statements in ((1, _SCHEMA), (2, _SINCE_1), (3, _SINCE_2), (4, _SINCE_3), (5, _SINCE_4)):
             for statement in statements if found < version else ():
                 self._connection.execute(statement)
         self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -290,13 +327,14 @@ class Store:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
-    def begin_run(self, run: RunRecord, prompts: Iterable[Prompt]) -> None:
-        """A new run and the prompts it may draw, each once."""
+    def begin_run(self, run: RunRecord, prompts: Iterable[Prompt], trials: Iterable[Planned] = ()) -> None:
+        """A new run and the prompts it may draw, each once; needle trials in the order in which they are sent."""
         with self._transaction() as connection:
             connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)", _run_row(run))
             connection.executemany(
                 "INSERT INTO prompts VALUES (?, ?, ?, ?, ?, ?, ?)", (_prompt_row(run.id, prompt) for prompt in prompts)
             )
+            connection.executemany(_INSERT_TRIAL, (_trial_row(run.id, trial) for trial in trials))
 
     def update_run(self, run: RunRecord) -> None:
         """Replaces the record of a run. Raises LookupError for one that was not begun."""
@@ -323,6 +361,7 @@ class Store:
                     if connection.execute(_INSERT_SAMPLE, _sample_row(run_id, sample)).rowcount:
                         stored += 1
                         connection.executemany(_INSERT_TRY, _try_rows(run_id, sample))
+            connection.executemany(_INSERT_ANSWER, (_answer_row(run_id, one) for one in samples if one.grade))
             return stored
 
     def add_effort(self, run_id: str, worker: str, number: int, step: int, effort: Effort) -> None:
@@ -410,9 +449,9 @@ class Store:
             return [_run(record) for (record,) in rows]
 
     def samples(self, run_id: str) -> Iterator[Sample]:
-        """The samples of a run by endpoint, step and sequence number, without text."""
+        """The samples of a run by endpoint, step and sequence number, without text; needle trials with their grades."""
         with self._guarded():
-            tries = self._tries(run_id)
+            tries, grades = self._tries(run_id), self._grades(run_id)
             rows = self._connection.execute(
                 f"SELECT {_COLUMNS} FROM samples WHERE run_id = ? ORDER BY endpoint, step, seq", (run_id,)
             )
@@ -423,6 +462,7 @@ class Store:
                     setattr(sample, name, None if value is None else bool(value))
                 sample.headroom = _headroom(row[_HEADROOM])
                 sample.tries = tries.get(sample.key, [])
+                sample.grade = grades.get(sample.key)
                 yield sample
 
     def _tries(self, run_id: str) -> dict[tuple[str, int, int], list[Attempt]]:
@@ -435,6 +475,33 @@ class Store:
             one = Attempt(**dict(zip(_TRIES, (*fields, _headroom(headroom)), strict=True)))
             found.setdefault((endpoint, step, seq), []).append(one)
         return found
+
+    def _grades(self, run_id: str) -> dict[tuple[str, int, int], Grade]:
+        """What became of needle trials, by request."""
+        rows = self._connection.execute(
+            "SELECT endpoint, step, seq, grade FROM needle_answers WHERE run_id = ?", (run_id,)
+        )
+        return {(endpoint, step, seq): _grade.decode(grade) for endpoint, step, seq, grade in rows}
+
+    def trials(self, run_id: str) -> list[Planned]:
+        """The needle trials that a run planned, in the order of sending; none of another run."""
+        with self._guarded():
+            rows = self._connection.execute(
+                "SELECT planned FROM needle_trials WHERE run_id = ? ORDER BY number", (run_id,)
+            )
+            return [_planned.decode(planned) for (planned,) in rows]
+
+    def answers(self, run_id: str, prompt_id: str) -> list[tuple[Sample, str | None]]:
+        """The requests that sent a needle trial, each with the text that was answered."""
+        with self._guarded():
+            texts = {
+                (endpoint, step, seq): answer
+                for endpoint, step, seq, answer in self._connection.execute(
+                    "SELECT endpoint, step, seq, answer FROM needle_answers WHERE run_id = ? AND prompt_id = ?",
+                    (run_id, prompt_id),
+                )
+            }
+        return [(one, texts.get(one.key)) for one in self.samples(run_id) if one.prompt_id == prompt_id]
 
     def prompts(self, run_id: str) -> list[StoredPrompt]:
         """The prompts of a run by id."""
@@ -480,6 +547,24 @@ def _try_rows(run_id: str, sample: Sample) -> Iterator[tuple[object, ...]]:
     for number, one in enumerate(sample.tries):
         fields = (getattr(one, name) for name in _TRIES[:-1])
         yield (run_id, *sample.key, number, *fields, _json(one.headroom))
+
+
+def _trial_row(run_id: str, trial: Planned) -> tuple[object, ...]:
+    recipe, written = trial.recipe, msgspec.json.encode(trial).decode()
+    place = (run_id, trial.number, trial.round, recipe.trial, recipe.kind, recipe.control, recipe.tokens)
+    return (*place, recipe.stratum, trial.depth, trial.tokens, written)
+
+
+def _answer_row(run_id: str, sample: Sample) -> tuple[object, ...]:
+    assert sample.grade is not None
+    # What an endpoint says may be no text that can be written.
+    text = None if sample.text is None else sample.text.encode("utf-8", "replace").decode()
+    grade = msgspec.json.encode(sample.grade).decode()
+    return (run_id, *sample.key, sample.prompt_id, sample.grade.outcome, grade, text)
+
+
+_planned: msgspec.json.Decoder[Planned] = msgspec.json.Decoder(Planned)
+_grade: msgspec.json.Decoder[Grade] = msgspec.json.Decoder(Grade)
 
 
 def _json(headroom: Headroom) -> str:

@@ -27,7 +27,7 @@ from latbench.model.needle import TrialOutcome
 
 def both(*parts: Trials) -> Trials:
     names = ("kind", "control", "length", "block", "stratum", "depth", "outcome", "right", "ttft_ms", "ttft_counts")
-    names += ("input_tokens", "expected_input_tokens", "named_depth", "chance")
+    names += ("input_tokens", "expected_input_tokens", "named_depth", "chance", "e2e_ms")
     return Trials(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 

@@ -18,6 +18,7 @@ from hypothesis.extra.numpy import arrays
 from needle_models import STRATA, answered, drawn, flat, planned, simulated
 from scipy import stats
 
+from latbench.analysis.intervals import holm_of_known
 from latbench.analysis.needle.findings import findings
 from latbench.analysis.needle.position import (
     depth_bins,
@@ -26,7 +27,6 @@ from latbench.analysis.needle.position import (
     ends_above_middle,
     exact_p,
     heterogeneity_p,
-    holm,
     is_blocked,
     position,
     score_z,
@@ -226,7 +226,7 @@ def test_what_is_blocked():
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=8))
 def test_holm(p_values: list[float | None]):
-    found = holm(p_values)
+    found = holm_of_known(p_values)
     assert [one is None for one in found] == [one is None for one in p_values]
     known = [(p, corrected) for p, corrected in zip(p_values, found, strict=True) if p is not None]
     assert all(p <= corrected <= 1 for p, corrected in known)
@@ -234,8 +234,8 @@ def test_holm(p_values: list[float | None]):
 
 
 def test_holm_of_the_books():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.01, None, 0.04]) == [0.02, None, 0.04]
+    assert holm_of_known([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm_of_known([0.01, None, 0.04]) == [0.02, None, 0.04]
 
 
 # --- simulation studies ---------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ def test_every_key_of_the_contract_is_there() -> None:
         "labels": {},
         "exit_code": None,
         "stops": [],
+        "resumes": None,
     }
     assert {
         *("verdict", "reasons", "planned", "sent", "ok", "dropped", "lost", "reconnects", "warmup"),
@@ -409,7 +410,7 @@ def test_with_several_steps_the_top_has_counts_only() -> None:
             "tool_loop",
             "by_turn",
         ),
-        *("modes", "repeats", "valid"),
+        *("modes", "needle", "repeats", "valid"),
         *SLICE_KEYS,
     }
     assert (top["outcomes"]["ok"], top["outcomes"]["rate_limited"], top["rate_limits"]["hits"]) == (3, 1, 1)

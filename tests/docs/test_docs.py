@@ -34,6 +34,7 @@ from latbench.providers.base import Dialect
 from latbench.scenario import schema, trace
 from latbench.scenario.load import SHAPES, LoadEntry
 from latbench.scenario.loader import load_scenario
+from latbench.scenario.needle import NeedleSettings
 from latbench.scenario.prompts import load_prompts
 from latbench.store.manifest import REPORT, SUMMARY
 
@@ -168,6 +169,9 @@ def test_every_key_of_a_scenario_is_described() -> None:
     parts = re.split(r"^##+ ", text, flags=re.MULTILINE)
     described = {part.partition("\n")[0]: re.findall(r"^\| `([\w.]+)`", part, re.MULTILINE) for part in parts}
     nested = {"output": schema.OutputSettings, "timeouts": schema.TimeoutSettings}
+    (needle,) = [part for part in parts if part.startswith("Needle trials")]
+    rows = " ".join(re.findall(r"^\| (`[^|]+) \|", needle, re.MULTILINE))
+    assert re.findall(r"`(\w+)`", rows) == schema.keys_of(NeedleSettings)
     keys = [
         name
         for key in schema.Scenario.model_fields
@@ -273,7 +277,7 @@ def test_verbs_in_backticks_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["latbench run --retries 4", "latbench needle", "latbench runs rm x", "latbench run --workers many"]
+    "line", ["latbench run --retries 4", "latbench needel", "latbench runs rm x", "latbench run --workers many"]
 )
 def test_a_command_that_is_not_there_is_found(line: str) -> None:
     with pytest.raises(click.UsageError):
@@ -329,7 +333,9 @@ def test_the_example_scenario_loads(tmp_path: Path) -> None:
     assert "com-go-console-kinds" in monday.prompt_ids
     assert len(monday.offsets_ns) == 3 * 8
     written = loaded.document.data
-    assert list(written) == list(schema.Scenario.model_fields)
+    assert list(written) == [key for key in schema.Scenario.model_fields if key != "needle"]
+    needles = load_scenario(tmp_path / "needles.yaml").document.data
+    assert list(needles["needle"]) == schema.keys_of(NeedleSettings)
     assert list(written["endpoints"][0]) == list(schema.EndpointSettings.model_fields)
 
 

@@ -1,6 +1,7 @@
 """Every message survives the trip, alone and in a stream cut anywhere."""
 
 import types
+from enum import StrEnum
 from itertools import pairwise
 from types import NoneType
 from typing import Any, get_args, get_origin
@@ -69,6 +70,8 @@ def of_hint(hint: Any) -> st.SearchStrategy[Any]:
             return st.tuples(*inner)
         case origin if origin is dict:
             return st.dictionaries(*inner, max_size=3)
+    if issubclass(hint, StrEnum):
+        return st.sampled_from(hint)
     assert issubclass(hint, msgspec.Struct), hint
     return of(hint)
 

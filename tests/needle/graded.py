@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
+from latbench.model.needle import Grade
 from latbench.model.request import Message
 from latbench.model.sample import Outcome, Sample
-from latbench.needle.grade import Grade, grade
+from latbench.needle.grade import grade
 from latbench.needle.trial import AnswerKey, Control, FileStart, Form, Kind, Planted, Recipe, Trial
 
 TARGET = "load_row"

@@ -8,9 +8,9 @@ from graded import CODE, CONTROL, DECOY, TARGET, Case, constant, graded, key, na
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.model.needle import ANSWERED, UNANSWERED, WRONG, Flag, Named, TrialOutcome
+from latbench.model.needle import ANSWERED, UNANSWERED, WRONG, Flag, Grade, Named, TrialOutcome
 from latbench.model.sample import Outcome
-from latbench.needle.grade import OF_SAMPLE, Grade, grade
+from latbench.needle.grade import OF_SAMPLE, grade
 from latbench.needle.lines import same_line
 from latbench.needle.reading import integer, is_path
 from latbench.needle.trial import FileStart, Form

@@ -267,7 +267,7 @@ def test_a_name_is_looked_up_here_and_then_in_what_comes_with_us() -> None:
     assert find_scenario("mine", cwd) == cwd / "scenarios" / "mine.yml"
     with pytest.raises(UserError, match='no scenario "quikstart"; did you mean "quickstart"\\? there are: chat,'):
         find_scenario("quikstart", cwd)
-    with pytest.raises(UserError, match=r'no scenario "zzz"; there are: .*mine, nightly-batch, quickstart'):
+    with pytest.raises(UserError, match=r'no scenario "zzz"; there are: .*mine, needle, nightly-batch, quickstart'):
         find_scenario("zzz", cwd)
 
 
@@ -293,15 +293,24 @@ def test_what_comes_with_us_loads(name: str) -> None:
     for index, step in enumerate(steps):
         if step.open:
             assert 45 <= len(arrivals(step, loaded.scenario.seed, index)) <= 500
-    assert bool(loaded.scenario.lead) == bool(loaded.slo()) == (name not in ("quickstart", "code-assistant"))
+    assert bool(loaded.scenario.lead) == bool(loaded.slo()) == (name not in ("quickstart", "code-assistant", "needle"))
     assert ("usd_per_1k_tokens" in loaded.scenario.lead) <= bool(loaded.prices())
     assert [endpoint.base_url for endpoint in loaded.endpoints()] == ["sim"]
-    assert loaded.scenario.prompts.pack == "code-mix"
+    assert (loaded.scenario.prompts is None) == (name == "needle")
+    assert loaded.scenario.prompts is None or loaded.scenario.prompts.pack == "code-mix"
     check_environment(loaded, {})
 
 
 def test_the_four_uses_come_with_us() -> None:
-    assert set(SHIPPED) == {"quickstart", "code-assistant", "ide-completion", "chat", "ci-burst", "nightly-batch"}
+    assert set(SHIPPED) == {
+        "quickstart",
+        "code-assistant",
+        "ide-completion",
+        "chat",
+        "ci-burst",
+        "needle",
+        "nightly-batch",
+    }
 
 
 # --- flags ---

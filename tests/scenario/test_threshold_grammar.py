@@ -12,6 +12,8 @@ from latbench.scenario.thresholds import (
     COST,
     COUNTS,
     NAMES,
+    NEEDLE,
+    OF_NEEDLE,
     PERCENTILES,
     POOLED,
     SHARES,
@@ -114,7 +116,11 @@ def test_every_name_can_be_held_to_something() -> None:
     limits = {**dict.fromkeys(SHARES, "1%"), **dict.fromkeys(COUNTS, "1"), **dict.fromkeys(THROUGHPUT, "1/s")}
     limits |= dict.fromkeys(COST, "1")
     for name in NAMES:
-        if name in limits:
+        if name == NEEDLE:
+            assert {parse(f"{name} {what} >= {4 if what == 'certified' else '5%'}").kind for what in OF_NEEDLE} == {
+                *OF_NEEDLE.values()
+            }
+        elif name in limits:
             assert parse(f"{name} < {limits[name]}").name == name
         else:
             assert parse(f"{name} p50/p5 < 2").metric.name == name

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latbench.sim.options import PARAMETERS, Options, arguments, command, for_request
+from latbench.sim.trials import MODELS
 
 
 def _parsed(line: list[str]) -> Options:
@@ -61,6 +62,12 @@ def test_no_options_are_the_defaults() -> None:
         p_529=st.floats(0, 1),
         slow_bytes=st.none() | st.integers(1, 10**9),
         cache_ttl_ns=st.integers(0, 10**12),
+        needle=st.none() | st.just("answers.jsonl"),
+        needle_model=st.sampled_from(MODELS),
+        needle_accuracy=st.just("0.9,40-60%@32000=0.5"),
+        needle_blind=st.just("30.5-70%"),
+        needle_keep=st.integers(1, 10**6),
+        needle_silent=st.booleans(),
         profile=st.none() | st.just("09:00-18:00=1.8,22:00-06:00=0.5"),
         clock=st.none() | st.just("2026-01-05T08:59:30Z"),
         clock_rate=st.floats(0, 1e6),
@@ -100,6 +107,9 @@ def test_durations(text: str, expected_ns: int) -> None:
         (["--profile=9-18=2"], "'9-18=2' is not of the form 09:00-18:00=1.8"),
         (["--clock=noon"], "'noon' is not a time with its zone"),
         (["--cache-ttl=5m"], "is not a duration"),
+        (["--needle-model=clever"], "'perfect', 'random', 'blind'"),
+        (["--needle-accuracy=2"], "'2': an accuracy is from 0 to 1"),
+        (["--needle-blind=40-60"], "'40-60' is not a part of the prompt, as in 40-60%"),
     ],
 )
 def test_mistakes_are_refused_before_anything_starts(line: list[str], says: str) -> None:
@@ -116,6 +126,8 @@ def test_headers_of_a_request_change_its_options() -> None:
     assert for_request(options, {"content-type": "x", "x-simulated": "1"}) is options
     found = for_request(options, {"x-sim-ttft": "2s", "x-sim-p-500": "0.5", "x-sim-reasoning-tokens": "4"})
     assert found == replace(options, ttft_ns=2 * 10**9, p_500=0.5, reasoning_tokens=4)
+    found = for_request(options, {"x-sim-needle-model": "blind", "x-sim-needle-silent": "true"})
+    assert found == replace(options, needle_model="blind", needle_silent=True)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +137,7 @@ def test_headers_of_a_request_change_its_options() -> None:
         ("x-sim-p-500", "nan", "not a finite number"),
         ("x-sim-tokens", "0", "range"),
         ("x-sim-rpm", "5", "x-sim-rpm is no option of one request: use ttft, "),
+        ("x-sim-needle", "x.jsonl", "x-sim-needle is no option of one request"),
         ("x-sim-", "5", "no option of one request"),
     ],
 )

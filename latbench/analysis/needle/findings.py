@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from latbench.analysis.intervals import holm_of_known
 from latbench.analysis.needle.context import (
     THRESHOLD,
     EffectiveContext,
@@ -17,7 +18,7 @@ from latbench.analysis.needle.context import (
     reliable_ends,
 )
 from latbench.analysis.needle.controls import Absent, Base, ClosedBook, absent, bases, closed_book, degenerate
-from latbench.analysis.needle.position import Position, depth_bins, depth_edges, ends_above_middle, holm, position
+from latbench.analysis.needle.position import Position, depth_bins, depth_edges, ends_above_middle, position
 from latbench.analysis.needle.power import detectable_dip, powered
 from latbench.analysis.needle.shares import Share, blocks_interval, share
 from latbench.analysis.needle.timing import DepthTiming, ttft_against_depth
@@ -35,8 +36,8 @@ _MOST_EDGES = 0.95  # what is measured once, of few trials, is not as good as 10
 class Cell:
     """Trials of one kind, length and part of the file, by their actual depth.
 
-    `low` and `high` are the part's ends as shares of the code. `ttft_ms` is what `stats.describe` says of the trials
-    whose TTFT counts. `outcomes` counts them all, the missing ones too.
+    `low` and `high` are the part's ends as shares of the code. `ttft_ms` and `e2e_ms` are what `stats.describe` says of
+    the trials whose TTFT counts. `outcomes` counts them all, the missing ones too.
     """
 
     depth: float
@@ -45,6 +46,7 @@ class Cell:
     share: Share
     outcomes: dict[str, int]
     ttft_ms: dict[str, Any]
+    e2e_ms: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Length:
     share: Share
     outcomes: dict[str, int]
     ttft_ms: dict[str, Any]
+    e2e_ms: dict[str, Any]
     cells: tuple[Cell, ...]
     depth: Depth
     ends: Ends
@@ -139,6 +142,7 @@ def _length(kind: str, length: int, trials: Trials, depth: Depth, threshold: flo
             share=share(trials.of(part == at)),
             outcomes=outcomes(trials.of(part == at)),
             ttft_ms=_ttft(trials.of(part == at)),
+            e2e_ms=_e2e(trials.of(part == at)),
         )
         for at, middle in enumerate(depths)
     )
@@ -149,6 +153,7 @@ def _length(kind: str, length: int, trials: Trials, depth: Depth, threshold: flo
         share=share(trials),
         outcomes=outcomes(trials),
         ttft_ms=_ttft(trials),
+        e2e_ms=_e2e(trials),
         cells=cells,
         depth=depth,
         ends=reliable_ends(kind, length, trials, threshold),
@@ -165,11 +170,15 @@ def _ttft(trials: Trials) -> dict[str, Any]:
     return describe(trials.ttft_ms[trials.ttft_counts])
 
 
+def _e2e(trials: Trials) -> dict[str, Any]:
+    return describe(trials.e2e_ms[trials.ttft_counts])
+
+
 def _depths(parts: list[tuple[str, int, Trials]], cut: frozenset[int], seed: int) -> list[Depth]:
     """What is said about position at each length, corrected over all of them."""
     tests = [position(part, seed) for _, _, part in parts]
-    both = holm([p for test in tests for p in (test.p_dip, test.p_trend)])
-    anything = holm([test.p_any for test in tests])
+    both = holm_of_known([p for test in tests for p in (test.p_dip, test.p_trend)])
+    anything = holm_of_known([test.p_any for test in tests])
     found = []
     for at, ((_, length, part), test) in enumerate(zip(parts, tests, strict=True)):
         p_dip, p_trend = both[2 * at], both[2 * at + 1]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from latbench.analysis.needle.position import holm
+from latbench.analysis.intervals import holm_of_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,4 +33,4 @@ def paired(first: Mapping[str, Mapping[str, bool]], second: Mapping[str, Mapping
         differ = only_first + only_second
         p_values.append(float(stats.binomtest(only_first, differ).pvalue) if differ else None)
         found.append((kind, len(both), only_first, only_second))
-    return [Paired(*one, p) for one, p in zip(found, holm(p_values), strict=True)]
+    return [Paired(*one, p) for one, p in zip(found, holm_of_known(p_values), strict=True)]

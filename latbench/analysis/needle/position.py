@@ -14,7 +14,6 @@ faster, which is a trend.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -303,15 +302,3 @@ def ends_above_middle(found: Position) -> bool:
     if len(found.depths) < 3 or np.isnan(found.accuracy).any():
         return False
     return bool(min(found.accuracy[0], found.accuracy[-1]) > found.accuracy[1:-1].mean())
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction of all that are not None."""
-    known = [at for at, value in enumerate(p_values) if value is not None]
-    ordered = sorted(known, key=lambda at: p_values[at] or 0.0)
-    corrected: list[float | None] = [None] * len(p_values)
-    highest = 0.0
-    for before, at in enumerate(ordered):
-        highest = max(highest, min(1.0, (len(known) - before) * (p_values[at] or 0.0)))
-        corrected[at] = highest
-    return corrected

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
+from latbench.analysis.intervals import clopper_pearson
 from latbench.analysis.needle.trials import Trials
 from latbench.analysis.stats import wilson
 
@@ -78,7 +78,8 @@ def share(trials: Trials) -> Share:
 
 def lower_bound(count: int, of: int, confidence: float = CONFIDENCE) -> float:
     """The share that `count` of `of` proves at least: the exact one-sided limit. 0 of nothing."""
-    return float(special.betaincinv(count, of - count + 1, 1 - confidence)) if count else 0.0
+    ends = clopper_pearson(count, of, 2 * confidence - 1)
+    return 0.0 if ends is None else ends[0]
 
 
 def upper_bound(count: int, of: int, confidence: float = CONFIDENCE) -> float:

@@ -40,6 +40,7 @@ class TrialRow(NamedTuple):
     expected_input_tokens: float | None = None
     named_depth: float | None = None
     chance: float = 0.0
+    e2e_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Trials:
     expected_input_tokens: np.ndarray
     named_depth: np.ndarray
     chance: np.ndarray
+    e2e_ms: np.ndarray
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -124,4 +126,5 @@ def columns(rows: Iterable[TrialRow]) -> Trials:
         expected_input_tokens=numbers("expected_input_tokens"),
         named_depth=numbers("named_depth"),
         chance=numbers("chance"),
+        e2e_ms=numbers("e2e_ms"),
     )

@@ -1,0 +1,1 @@
+"""What dashboards read: snapshots written for Prometheus and for those who speak its formats."""

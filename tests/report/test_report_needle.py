@@ -1,0 +1,98 @@
+"""The part of the reports about needle trials: within 80 columns, and every alarm in words."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latbench.analysis.needle.block import block
+from latbench.analysis.needle.findings import findings
+from latbench.analysis.needle.promise import promise
+from latbench.analysis.needle.trials import BASE, CLOSED_BOOK, Trials, columns
+from latbench.model.needle import TrialOutcome
+from latbench.report import needle, plan, text
+from latbench.report.text import COLUMNS, Page
+
+sys.path.append(str(Path(__file__).parents[1] / "analysis"))
+from needle_models import absents, blind, canaries, control, cutting, planned, prefix_cached, simulated, wrong
+
+
+def said(trials: Trials) -> str:
+    """The section as it stands in the report."""
+    page = Page(COLUMNS, False)
+    text._needle(page, block(findings(trials, 7)))
+    shown = page.text()
+    assert all(len(line) <= COLUMNS for line in shown.splitlines())
+    return shown
+
+
+def test_one_table_has_accuracy_its_interval_and_latency_by_depth() -> None:
+    rows = [row._replace(e2e_ms=(row.ttft_ms or 0) + 200) for row in planned(np.random.default_rng(1), 80)]
+    shown = said(columns(rows))
+    head, _, first = shown[shown.index("depth") :].splitlines()[:3]
+    assert head.split() == ["depth", "right", "accuracy", "(95", "%)", "TTFT", "p50", "p95", "total", "p50", "p95"]
+    cells = first.split()
+    assert cells[:6] == ["0–20", "%", "80/80", "100", "%", "(95–100)"]
+    assert len(cells) == 10  # p50 and p95 of both: enough values
+    assert "needle: bug at 10k tokens" in shown
+    assert "needle: description at 10k tokens" in shown
+    assert "by depth of bug at 10k: no effect of position found" in shown
+    assert "TTFT against depth: flat, as it should be" in shown
+
+
+def test_alarms_are_said() -> None:
+    assert "by depth: dip: the middle is" in said(simulated(blind, 50, kinds=["bug"]))
+    cut = said(simulated(cutting(0.6), 30, kinds=["bug"]))
+    assert "prompts cut at 10k: the head is missing, 60 % of it was read" in " ".join(cut.split())
+    assert "incomplete: 150 of 150 trials have no answer" in cut
+    cached = " ".join(said(simulated(prefix_cached, 50, kinds=["bug"])).split())
+    assert "a cached prefix, it seems; its latency is not to be believed" in cached
+    hidden = said(columns([*planned(np.random.default_rng(1), 20, kinds=["bug"]), *canaries(0, 10, 10)]))
+    assert "prompts cut at 10k: the head is missing; nothing is said of position" in " ".join(hidden.split())
+
+
+def test_controls_are_said() -> None:
+    rows = [*planned(np.random.default_rng(1), 20, kinds=["bug"]), *absents(9, 10)]
+    rows += control("bug", BASE, TrialOutcome.WRONG_DECOY, 10) + control("bug", CLOSED_BOOK, TrialOutcome.CORRECT, 5)
+    shown = said(columns(rows))
+    assert "absent controls: 9 of 10 named something: it answers regardless" in shown
+    assert "without filler, bug: 0/10 right: too hard without any filler" in shown
+    assert "without the code: 5 of 5 right: known beforehand, or leaked" in shown
+
+
+def test_answers_that_are_none_are_said() -> None:
+    rows = [wrong(row, TrialOutcome.FORMAT_ERROR) for row in planned(np.random.default_rng(1), 20, kinds=["bug"])]
+    shown = said(columns(rows))
+    assert "not right: format_error 100" in shown
+    assert "degenerate: nearly every answer is format_error" in shown
+    assert "chance: guessing reaches 8.3 %: no more than that was shown" in shown
+
+
+def test_how_far_is_said_with_what_was_tested() -> None:
+    rng = np.random.default_rng(1)
+    rows = [row for length in (4_000, 8_000) for row in planned(rng, 25, length, ["bug"])]
+    rows = [wrong(row) if row.length == 8_000 and row.depth > 0.6 else row for row in rows]
+    shown = " ".join(said(columns(rows)).split())
+    assert "effective context, bug: certified 4k, point 4k, in every depth 4k (at 85 %; tested 4k, 8k)" in shown
+    assert "read reliably of bug at 8k: the first 4,800 and the last 0 tokens" in shown
+
+
+def test_a_run_that_goes_on_with_another_says_so() -> None:
+    assert needle.resumes({"resumes": "abc"}).startswith("goes on with run abc")
+    assert needle.resumes({"resumes": None}) == ""
+
+
+def test_slices_that_say_nothing_are_left_out() -> None:
+    plain: Mapping[str, Any] = {"needle": None}
+    assert needle.shown_slices(("turn", "task", "tag"), plain) == ("turn", "task", "tag")
+    assert needle.shown_slices(("turn", "task", "tag"), {"needle": {}}) == ("turn", "tag")
+
+
+def test_promises_are_said_once_for_all_lengths_of_which_they_are_the_same() -> None:
+    lines = [*plan.promises([promise("bug", length, 25, (0.1, 0.3, 0.5, 0.7, 0.9)) for length in (4_000, 32_000)])]
+    assert len(lines) == 1
+    assert lines[0].startswith("bug at 4k, 32k: 125 trials: accuracy within 5 points, if 90 % are right; ")
+    assert "too few to certify" in next(plan.promises([promise("bug", 1_500, 2, ())]))
+    assert "not powered for position;" in next(plan.promises([promise("bug", 1_500, 2, ())]))
