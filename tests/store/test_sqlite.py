@@ -278,7 +278,10 @@ def test_a_newer_store_is_refused(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
-    with pytest.raises(UserError, match=rf"newer latbench \(store version {SCHEMA_VERSION + 1}, this one knows {SCHEMA_VERSION}\); upgrade"):
+    with pytest.raises(
+        UserError,
+        match=rf"newer latbench \(store version {SCHEMA_VERSION + 1}, this one knows {SCHEMA_VERSION}\); upgrade",
+    ):
         Store(path)
 
 
