@@ -1,14 +1,17 @@
-# install test test-long test-again test-all check fix sim demo bench docs dashboards observe pack lock: each works from a fresh clone with Python and make.
+# install test test-long test-again test-all cover check fix sim demo bench docs dashboards observe pack lock: each works from a fresh clone with Python and make.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEV := .venv/.ready-for-development
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest --quiet --numprocesses 3 --dist worksteal
+PURE := analysis metrics model needle plan providers report scenario wire
+COMMA := ,
+SPACE := $(subst ,, )
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate \
     --no-header --no-strip-extras --python-version 3.11 --upgrade --quiet
 
-.PHONY: install test test-long test-again test-all check fix sim demo bench docs dashboards observe pack lock
+.PHONY: install test test-long test-again test-all cover check fix sim demo bench docs dashboards observe pack lock
 
 install: $(READY)
 
@@ -26,17 +29,20 @@ demo: install  ## the simulated endpoint, the main job, the summary
 	$(BIN)/latbench run quickstart
 
 test: $(DEV)  ## the fast tests
-	$(PYTEST) -m "not long" $(COVERAGE)
+	$(PYTEST) -m "not long"
 
 test-long: $(DEV)  ## the long matrix
-	$(PYTEST) -m long $(COVERAGE)
+	$(PYTEST) -m long --durations=20
 
 test-again: $(DEV)  ## what failed last, alone: on a busy machine, a real failure or only too much at once?
-	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(COVERAGE)
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
-test-all: $(DEV)  ## both, with the coverage of the fast ones
-	$(MAKE) test COVERAGE="--cov --cov-report=term:skip-covered"
-	$(MAKE) test-long
+test-all: test test-long  ## both
+
+cover: $(DEV)  ## the rooms without input and output, by their own tests: all but a hundredth of their lines and branches
+	LATBENCH_TEST_EXAMPLES=100 $(PYTEST) -m "not long" --cov --cov-report= --cov-fail-under=0 $(PURE:%=tests/%)
+	$(BIN)/python -m coverage report --skip-covered \
+	    --include "$(subst $(SPACE),$(COMMA),$(PURE:%=latbench/%/*))"
 
 check: $(DEV)  ## format, lint, types, import contracts, generated pages
 	$(BIN)/ruff format --check .

@@ -133,6 +133,7 @@ def _talk(port: int) -> bool:
     return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "01" for line in lines)
 
 
+@pytest.mark.long
 @SIGNALS
 def test_while_the_command_starts(cli: Cli, number: signal.Signals) -> None:
     """The engine has been started, Locust is being imported."""

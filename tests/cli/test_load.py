@@ -52,7 +52,8 @@ def test_steps(cli: Cli, endpoint: Served, workers: str) -> None:
     assert report.out.count("closed 4") >= 1
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_each_prompt_several_times(cli: Cli, endpoint: Served, workers: str) -> None:
     """Whoever sends them; each with a nonce of its own, so that no cache has seen it."""
     cli.prompts()

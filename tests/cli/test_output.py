@@ -84,6 +84,7 @@ def _missing(wanted: Any, found: Any, path: str = "") -> list[str]:
     return [key for index, part in enumerate(wanted) for key in _missing(part, found[index], f"{path}[{index}]")]
 
 
+@pytest.mark.long
 def test_the_document_its_report_again_and_the_list(cli: Cli, endpoint: Served) -> None:
     cli.prompts()
     labels = ["--label", "region=eu", "--label", "team=a=b", "--window", "peak"]
@@ -211,6 +212,7 @@ def test_the_shipped_scenario_by_name(cli: Cli, endpoint: Served) -> None:
     assert set(summary["endpoints"]["m"]["by_task"]) <= {"generation", "completion", "review", "search"}
 
 
+@pytest.mark.long
 def test_the_simulated_endpoint_is_started_and_ended(cli: Cli) -> None:
     cli.prompts()
     flags = ["--requests", "20", "--prompts", "own.jsonl", "--max-tokens", "4", "--json"]

@@ -39,13 +39,14 @@ def _scenario(cli: Cli, url: str) -> None:
     cli.scenario(endpoints=[endpoint], load=[{"shape": "closed", "concurrency": 4, "duration": "100s", "warmup": "0s"}])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("workers", "status", "body"),
     [
-        pytest.param("2", 200, ANSWER, id="ok-2", marks=pytest.mark.long),
-        pytest.param("1", 500, ECHO, id="echo-1", marks=pytest.mark.long),
+        pytest.param("2", 200, ANSWER, id="ok-2"),
+        pytest.param("1", 500, ECHO, id="echo-1"),
         pytest.param("1", 200, ANSWER, id="ok-1"),
-        pytest.param("2", 500, ECHO, id="echo-2", marks=pytest.mark.long),
+        pytest.param("2", 500, ECHO, id="echo-2"),
     ],
 )
 def test_secrets_reach_the_endpoint_and_nothing_else(

@@ -39,7 +39,8 @@ def test_a_worker_that_waits_for_a_master_can_be_interrupted(cli: Cli) -> None:
     wait_until(lambda: not cli.family(), 10.0)
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("processes", [1, 2])
 def test_the_locustfile(cli: Cli, endpoint: Served, processes: int) -> None:
     line = ["-f", str(ROOT / "latbench/locustfile.py"), "--headless", "-u", "4", "-r", "100", "-t", "3s"]
     endpoints = [{"name": "m", "api": "openai-chat", "base_url": "http://127.0.0.1:1/v1", "model": "m"}]

@@ -54,6 +54,7 @@ def refusing_twice() -> Iterator[str]:
             thread.join()
 
 
+@pytest.mark.long
 def test_a_refusal_that_a_dead_engine_had_written_down_counts_once(cli: Cli) -> None:
     cli.prompts()
     with refusing_twice() as url:

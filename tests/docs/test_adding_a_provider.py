@@ -80,6 +80,7 @@ def without(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_without_the_diff_only_that_api_is_missing(without: Path) -> None:
     say = "from latbench.scenario.schema import APIS; print(*APIS)"
     done = subprocess.run(

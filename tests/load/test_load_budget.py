@@ -13,13 +13,14 @@ CLOSED = step("closed", concurrency=6, duration="60s")
 POISSON = step("poisson", rate="80/s", duration="60s")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("load", "workers"),
     [
         pytest.param(POISSON, "3", id="poisson-3"),
-        pytest.param(CLOSED, "3", id="closed-3", marks=pytest.mark.long),
-        pytest.param(POISSON, "1", id="poisson-1", marks=pytest.mark.long),
-        pytest.param(CLOSED, "1", id="closed-1", marks=pytest.mark.long),
+        pytest.param(CLOSED, "3", id="closed-3"),
+        pytest.param(POISSON, "1", id="poisson-1"),
+        pytest.param(CLOSED, "1", id="closed-1"),
     ],
 )
 def test_exactly_so_many_requests(

@@ -114,6 +114,7 @@ def test_sessions_carry_their_turns(cli: Cli, start_oracle: Callable[..., Served
     assert block["sessions"]["outcomes"]["ok"] == 12
 
 
+@pytest.mark.long
 def test_a_cap_drops_what_would_exceed_it(cli: Cli, start_oracle: Callable[..., Served]) -> None:
     """Answers take a second: of 20 that arrive within half of it, the first four fit."""
     served = start_oracle("--ttft-ms", "1000", "--itl-ms", "0")

@@ -55,6 +55,7 @@ def run(cli: Cli, to: list[dict[str, Any]], load: dict[str, Any], *flags: str, *
     return done.summary
 
 
+@pytest.mark.long
 def test_every_api_loops_and_both_count_the_same(cli: Cli, sim: Served) -> None:
     summary = run(cli, endpoints(sim, *APIS), loop(execution=["parallel", "sequential"]))
     for step, waited_s in zip(summary["steps"], (SLOW_S, CALLS * SLOW_S), strict=True):

@@ -87,7 +87,8 @@ def up(port: int, path: str = "/") -> bytes:
 # --- steering ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("processes", [pytest.param(1), pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("processes", [1, 2])
 def test_the_web_ui_steers_and_starts_again(cli: Cli, start_oracle: Callable[..., Served], processes: int) -> None:
     served = start_oracle(*SLOW)
     port = free_port()
@@ -228,7 +229,7 @@ def test_failures_are_in_locusts_tables(cli: Cli, start_oracle: Callable[..., Se
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("processes", [pytest.param(1), pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_budget_ends_the_test(cli: Cli, start_oracle: Callable[..., Served], processes: int) -> None:
     served = start_oracle("--ttft-ms", "5", "--itl-ms", "0")
     endpoints = [{"name": "m", "api": "openai-chat", "base_url": served.url, "model": "m"}]
