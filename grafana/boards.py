@@ -89,6 +89,15 @@ LIVE = Board(
                     [(f"sum by (scenario) (latbench_requests_in_flight{{{RUN}}})", "{{scenario}}")],
                 ),
                 Panel(
+                    "What the step asks for",
+                    "Requests at a time (closed loop) or requests a second (open loop), to each endpoint.",
+                    "short",
+                    [
+                        (f"max by (scenario) (latbench_step_concurrency{{{RUN}}})", "{{scenario}} at a time"),
+                        (f"max by (scenario) (latbench_step_rate_per_second{{{RUN}}})", "{{scenario}} a second"),
+                    ],
+                ),
+                Panel(
                     "Goodput", "Answers within every limit of the SLO, a second. Empty without an SLO.", "reqps",
                     [(total("latbench_good_requests_total"), "{{endpoint}}")],
                 ),
@@ -179,6 +188,20 @@ LIVE = Board(
                     ],
                 ),
                 Panel(
+                    "Client lag",
+                    "How late latbench saw what had arrived, since the run began: what of the latencies is its own. "
+                    "Null test: the same against a stub that knows when it sent, before the run.",
+                    "s",
+                    [
+                        (f"max by (type) (latbench_client_lag_seconds{{{RUN}}})", "lag {{type}}"),
+                        (f"max by (type) (latbench_null_test_lag_seconds{{{RUN}}})", "null test, lag {{type}}"),
+                        (
+                            f"max by (type) (latbench_null_test_ttft_error_seconds{{{RUN}}})",
+                            "null test, TTFT error {{type}}",
+                        ),
+                    ],
+                ),
+                Panel(
                     "Engine CPU over time", "Share of a core that the busiest engine uses.", "percentunit",
                     [(f"max by (scenario) (latbench_engine_cpu_ratio{{{RUN}}})", "{{scenario}}")],
                 ),
@@ -233,6 +256,13 @@ def _by_endpoint(title: str, description: str, unit: str, expr: str) -> Panel:
     return Panel(title, description, unit, [(expr, "{{endpoint}}")], "bars", 8, 7)
 
 
+def _otel(name: str) -> str:
+    return (
+        "histogram_quantile(0.95, sum by (le, gen_ai_provider_name, gen_ai_request_model) (rate("
+        f'gen_ai_client_operation_{name}_seconds_bucket{{gen_ai_request_model=~"$model"}}[{RATE}])))'
+    )
+
+
 COMPARED = Board(
     "latbench-compared",
     "latbench: endpoints compared",
@@ -283,11 +313,16 @@ COMPARED = Board(
                 Panel(
                     "Operation duration p95", "The same requests, failed ones included, beside other GenAI clients.",
                     "s",
-                    [(
-                        "histogram_quantile(0.95, sum by (le, gen_ai_provider_name, gen_ai_request_model) (rate("
-                        f'gen_ai_client_operation_duration_seconds_bucket{{gen_ai_request_model=~"$model"}}[{RATE}])))',
-                        "{{gen_ai_provider_name}} {{gen_ai_request_model}}",
-                    )],
+                    [(_otel("duration"), "{{gen_ai_provider_name}} {{gen_ai_request_model}}")],
+                ),
+                Panel(
+                    "First chunk and chunks p95",
+                    "The first chunk of any kind, one without output included, and the time of each chunk after it.",
+                    "s",
+                    [
+                        (_otel("time_to_first_chunk"), "{{gen_ai_provider_name}} {{gen_ai_request_model}} first"),
+                        (_otel("time_per_output_chunk"), "{{gen_ai_provider_name}} {{gen_ai_request_model}} next"),
+                    ],
                 ),
                 Panel(
                     "Tokens of a request, mean", "Input and output tokens, as providers count them.", "short",
@@ -486,6 +521,10 @@ def _accuracy(series: str, depth: str, by: str = "endpoint, kind, length") -> st
     return f"max by ({by}) (latbench_needle_{series}{{{SCOPE}, depth{depth}}})"
 
 
+def _ttft(depth: str, by: str) -> str:
+    return f"max by ({by}) (latbench_needle_ttft_seconds{{{SCOPE}, depth{depth}}})"
+
+
 LONG_CONTEXT = Board(
     "latbench-long-context",
     "latbench: long context",
@@ -557,6 +596,31 @@ LONG_CONTEXT = Board(
                     [
                         (
                             _accuracy("accuracy_ratio", '!="all"', "endpoint, kind, length, depth"),
+                            "{{endpoint}} {{kind}} {{length}}, {{depth}} %",
+                        )
+                    ],
+                    "bars",
+                ),
+            ),
+        ),
+        (
+            "Time",
+            (
+                Panel(
+                    "TTFT by length",
+                    "Of the trials over all depths: the mean, and p50 and p95 where there were enough of them.",
+                    "s",
+                    [(_ttft('="all"', "endpoint, kind, length, type"), "{{endpoint}} {{kind}} {{length}} {{type}}")],
+                    "bars",
+                ),
+                Panel(
+                    "TTFT by depth",
+                    "The mean by the part of the code that the needle stands in. It should not matter; where it does, "
+                    "a cache may have been at work.",
+                    "s",
+                    [
+                        (
+                            _ttft('!="all", type="mean"', "endpoint, kind, length, depth"),
                             "{{endpoint}} {{kind}} {{length}}, {{depth}} %",
                         )
                     ],
