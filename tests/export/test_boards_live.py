@@ -24,7 +24,7 @@ from harness import Cli, free_port, simulated, wait_until
 from latbench.metrics.series import TTFT
 from latbench.sim.options import Options
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(240), needs_prometheus]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400), needs_prometheus]
 
 QUICK = {"ttft_ns": 20_000_000, "itl_ns": 2_000_000, "prefill_rate": 1e9, "slots": 64, "slowdown": 0.0}
 STUCK = Options(ttft_ns=60_000_000_000, slots=64, slowdown=0.0)
