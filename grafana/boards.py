@@ -89,6 +89,15 @@ LIVE = Board(
                     [(f"sum by (scenario) (latbench_requests_in_flight{{{RUN}}})", "{{scenario}}")],
                 ),
                 Panel(
+                    "What the step asks for",
+                    "Requests at a time (closed loop) or requests a second (open loop), to each endpoint.",
+                    "short",
+                    [
+                        (f"max by (scenario) (latbench_step_concurrency{{{RUN}}})", "{{scenario}} at a time"),
+                        (f"max by (scenario) (latbench_step_rate_per_second{{{RUN}}})", "{{scenario}} a second"),
+                    ],
+                ),
+                Panel(
                     "Goodput", "Answers within every limit of the SLO, a second. Empty without an SLO.", "reqps",
                     [(total("latbench_good_requests_total"), "{{endpoint}}")],
                 ),
@@ -179,6 +188,20 @@ LIVE = Board(
                     ],
                 ),
                 Panel(
+                    "Client lag",
+                    "How late latbench saw what had arrived, since the run began: what of the latencies is its own. "
+                    "Null test: the same against a stub that knows when it sent, before the run.",
+                    "s",
+                    [
+                        (f"max by (type) (latbench_client_lag_seconds{{{RUN}}})", "lag {{type}}"),
+                        (f"max by (type) (latbench_null_test_lag_seconds{{{RUN}}})", "null test, lag {{type}}"),
+                        (
+                            f"max by (type) (latbench_null_test_ttft_error_seconds{{{RUN}}})",
+                            "null test, TTFT error {{type}}",
+                        ),
+                    ],
+                ),
+                Panel(
                     "Engine CPU over time", "Share of a core that the busiest engine uses.", "percentunit",
                     [(f"max by (scenario) (latbench_engine_cpu_ratio{{{RUN}}})", "{{scenario}}")],
                 ),
@@ -233,6 +256,13 @@ def _by_endpoint(title: str, description: str, unit: str, expr: str) -> Panel:
     return Panel(title, description, unit, [(expr, "{{endpoint}}")], "bars", 8, 7)
 
 
+def _otel(name: str) -> str:
+    return (
+        "histogram_quantile(0.95, sum by (le, gen_ai_provider_name, gen_ai_request_model) (rate("
+        f'gen_ai_client_operation_{name}_seconds_bucket{{gen_ai_request_model=~"$model"}}[{RATE}])))'
+    )
+
+
 COMPARED = Board(
     "latbench-compared",
     "latbench: endpoints compared",
@@ -283,11 +313,16 @@ COMPARED = Board(
                 Panel(
                     "Operation duration p95", "The same requests, failed ones included, beside other GenAI clients.",
                     "s",
-                    [(
-                        "histogram_quantile(0.95, sum by (le, gen_ai_provider_name, gen_ai_request_model) (rate("
-                        f'gen_ai_client_operation_duration_seconds_bucket{{gen_ai_request_model=~"$model"}}[{RATE}])))',
-                        "{{gen_ai_provider_name}} {{gen_ai_request_model}}",
-                    )],
+                    [(_otel("duration"), "{{gen_ai_provider_name}} {{gen_ai_request_model}}")],
+                ),
+                Panel(
+                    "First chunk and chunks p95",
+                    "The first chunk of any kind, one without output included, and the time of each chunk after it.",
+                    "s",
+                    [
+                        (_otel("time_to_first_chunk"), "{{gen_ai_provider_name}} {{gen_ai_request_model}} first"),
+                        (_otel("time_per_output_chunk"), "{{gen_ai_provider_name}} {{gen_ai_request_model}} next"),
+                    ],
                 ),
                 Panel(
                     "Tokens of a request, mean", "Input and output tokens, as providers count them.", "short",
@@ -477,13 +512,17 @@ COST = Board(
 )  # fmt: skip
 
 
+def _latest(series: str, by: str, more: str = "", how: str = "max") -> str:
+    """What the latest needle run said, however long ago: such runs are rare, and other runs say nothing of needles."""
+    return f"{how} by ({by}) (last_over_time(latbench_needle_{series}{{{SCOPE}{more}}}[$__range]))"
+
+
 def _context(rule: str) -> str:
-    selector = f'{SCOPE}, rule="{rule}"'
-    return f"max by (endpoint, kind) (latbench_needle_effective_context_tokens{{{selector}}})"
+    return _latest("effective_context_tokens", "endpoint, kind", f', rule="{rule}"')
 
 
-def _accuracy(series: str, depth: str, by: str = "endpoint, kind, length") -> str:
-    return f"max by ({by}) (latbench_needle_{series}{{{SCOPE}, depth{depth}}})"
+def _of_depth(series: str, depth: str, by: str = "endpoint, kind, length") -> str:
+    return _latest(series, by, f", depth{depth}")
 
 
 LONG_CONTEXT = Board(
@@ -525,9 +564,9 @@ LONG_CONTEXT = Board(
                     "possible at most (one-sided 95 %).",
                     "percentunit",
                     [
-                        (_accuracy("accuracy_ratio", '="all"'), "{{endpoint}} {{kind}} {{length}}"),
-                        (_accuracy("accuracy_lower_ratio", '="all"'), "{{endpoint}} {{kind}} {{length}} at least"),
-                        (_accuracy("accuracy_upper_ratio", '="all"'), "{{endpoint}} {{kind}} {{length}} at most"),
+                        (_of_depth("accuracy_ratio", '="all"'), "{{endpoint}} {{kind}} {{length}}"),
+                        (_of_depth("accuracy_lower_ratio", '="all"'), "{{endpoint}} {{kind}} {{length}} at least"),
+                        (_of_depth("accuracy_upper_ratio", '="all"'), "{{endpoint}} {{kind}} {{length}} at most"),
                     ],
                     "bars",
                 ),
@@ -538,7 +577,7 @@ LONG_CONTEXT = Board(
                     "percentunit",
                     [
                         (
-                            _accuracy("accuracy_lower_ratio", '!="all"', "endpoint, kind, length, depth"),
+                            _of_depth("accuracy_lower_ratio", '!="all"', "endpoint, kind, length, depth"),
                             "{{endpoint}} {{kind}} {{length}}, {{depth}} %",
                         )
                     ],
@@ -546,9 +585,14 @@ LONG_CONTEXT = Board(
                 ),
                 Panel(
                     "Accuracy over time",
-                    "Of the latest run of each scenario and window, over all depths.",
+                    "At the end of each run, over all depths.",
                     "percentunit",
-                    [(_accuracy("accuracy_ratio", '="all"'), "{{endpoint}} {{kind}} {{length}}")],
+                    [
+                        (
+                            f'max by (endpoint, kind, length) (latbench_needle_accuracy_ratio{{{SCOPE}, depth="all"}})',
+                            "{{endpoint}} {{kind}} {{length}}",
+                        )
+                    ],
                 ),
                 Panel(
                     "Accuracy by depth: measured",
@@ -556,7 +600,37 @@ LONG_CONTEXT = Board(
                     "percentunit",
                     [
                         (
-                            _accuracy("accuracy_ratio", '!="all"', "endpoint, kind, length, depth"),
+                            _of_depth("accuracy_ratio", '!="all"', "endpoint, kind, length, depth"),
+                            "{{endpoint}} {{kind}} {{length}}, {{depth}} %",
+                        )
+                    ],
+                    "bars",
+                ),
+            ),
+        ),
+        (
+            "Time",
+            (
+                Panel(
+                    "TTFT by length",
+                    "Of the trials over all depths: the mean, and p50 and p95 where there were enough of them.",
+                    "s",
+                    [
+                        (
+                            _of_depth("ttft_seconds", '="all"', "endpoint, kind, length, type"),
+                            "{{endpoint}} {{kind}} {{length}} {{type}}",
+                        )
+                    ],
+                    "bars",
+                ),
+                Panel(
+                    "TTFT by depth",
+                    "The mean by the part of the code that the needle stands in. It should not matter; where it does, "
+                    "a cache may have been at work.",
+                    "s",
+                    [
+                        (
+                            _of_depth("ttft_seconds", '!="all", type="mean"', "endpoint, kind, length, depth"),
                             "{{endpoint}} {{kind}} {{length}}, {{depth}} %",
                         )
                     ],
@@ -569,13 +643,13 @@ LONG_CONTEXT = Board(
             (
                 Panel(
                     "Trials by outcome", "All that ask for something that is there.", "short",
-                    [(f"sum by (outcome) (latbench_needle_trials_total{{{SCOPE}}})", "{{outcome}}")], "bars",
+                    [(_latest("trials_total", "outcome", how="sum"), "{{outcome}}")], "bars",
                 ),
                 Panel(
                     "Trials by outcome and depth", "Where the trials ended how.", "short",
                     [
                         (
-                            f"sum by (depth, outcome) (latbench_needle_trials_total{{{SCOPE}}})",
+                            _latest("trials_total", "depth, outcome", how="sum"),
                             "{{depth}} % {{outcome}}",
                         )
                     ],

@@ -1,13 +1,14 @@
-"""Draws the main panels of the live board from what a Prometheus holds, as one SVG.
+"""Draws main panels of the boards from what a Prometheus holds, as SVG: lines over time, or bars of the last values.
 
-This is not Grafana: it asks the expressions of the boards' JSON as Grafana would and draws lines, so that a reader of
-the documents sees what the boards show. `make observe` starts everything; `grafana/observe.py --once FILE` draws.
+This is not Grafana: it asks the expressions of the boards' JSON as Grafana would and draws the answers, so that a
+reader of the documents sees what the boards show. `make observe` starts everything; `grafana/observe.py --once FOLDER`
+draws.
 """
 
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -16,39 +17,60 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 DASHBOARDS = Path(__file__).parent / "dashboards"
-SHOWN = (
+LIVE_RUN = (
     ("live", "Planned and actual rate"),
     ("live", "In flight over time"),
     ("live", "TTFT"),
     ("live", "TPOT"),
     ("live", "Outcomes"),
     ("live", "Error share"),
+    ("live", "Client lag"),
     ("limits", "Hits by provider and kind"),
+    ("limits", "Requests a minute"),
     ("cost", "Spent, in all"),
 )
+OTHER_BOARDS = (
+    ("compared", "TTFT p95"),
+    ("compared", "Within the SLO"),
+    ("peak", "TTFT p95 by window"),
+    ("peak", "TTFT p50, ratio"),
+    ("cost", "1,000 ok requests"),
+    ("cost", "A million output tokens"),
+    ("long-context", "Accuracy by length"),
+    ("long-context", "Accuracy by depth: at least"),
+    ("long-context", "Effective context by other rules"),
+    ("long-context", "TTFT by length"),
+)
+"""Pairs of board and title of a panel. Of panels with the same title the first one is drawn."""
 COLORS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#666666")
 WIDE, HIGH = 560, 240
 LEFT, TOP, RIGHT, BOTTOM = 62, 34, 16, 62
-UNITS = {"s": " s", "reqps": "/s", "percentunit": "", "currencyUSD": " USD", "short": "", "none": ""}
+BAR, BARS_LEFT = 20, 236
+UNITS = {"s": " s", "reqps": "/s", "percentunit": " %", "currencyUSD": " USD"}
+PLACED = {"__rate_interval": "10s", "peak": "peak", "offpeak": "offpeak"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """A series and its legend: points of time and value."""
+    """A series and its legend: points of time and value, one of them for a bar."""
 
     legend: str
     points: list[tuple[float, float]]
 
 
-def draw(prometheus: str, start_s: float, end_s: float) -> str:
+def draw(prometheus: str, shown: Sequence[tuple[str, str]], start_s: float, end_s: float) -> str:
     """The panels, two beside each other, over the time from start to end."""
-    parts = []
-    for number, (board, title) in enumerate(SHOWN):
-        panel = _panel(board, title)
-        lines = list(_lines(prometheus, panel, start_s, end_s))
-        x, y = number % 2 * WIDE, number // 2 * HIGH
-        parts.append(f'<g transform="translate({x},{y})">{_chart(panel, lines, end_s - start_s)}</g>')
-    width, height = 2 * WIDE, math.ceil(len(SHOWN) / 2) * HIGH
+    parts, width, height = [], 2 * WIDE, 0
+    for left in range(0, len(shown), 2):
+        below = 0
+        for number, (board, title) in enumerate(shown[left : left + 2]):
+            panel = _panel(board, title)
+            lines = list(_lines(prometheus, panel, start_s, end_s))
+            bars = panel["type"] == "bargauge"
+            chart = _bars(panel, lines) if bars else _chart(panel, lines, end_s - start_s)
+            parts.append(f'<g transform="translate({number * WIDE},{height})">{chart}</g>')
+            below = max(below, TOP + BAR * len(lines) + 20 if bars else HIGH)
+        height += below
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         ' font-family="DejaVu Sans, Helvetica, Arial, sans-serif" font-size="11">'
@@ -63,15 +85,18 @@ def _panel(board: str, title: str) -> dict[str, Any]:
 
 
 def _lines(prometheus: str, panel: dict[str, Any], start_s: float, end_s: float) -> Iterator[Line]:
+    placed = PLACED | {"__range": f"{math.ceil(end_s - start_s)}s"}
     for target in panel["targets"]:
-        expr = target["expr"].replace("$__rate_interval", "10s").replace("$__range", f"{math.ceil(end_s - start_s)}s")
-        expr = re.sub(r"\$\w+", ".*", expr)
-        query = urlencode({"query": expr, "start": start_s, "end": end_s, "step": 1})
-        with urlopen(f"{prometheus}/api/v1/query_range?{query}", timeout=30) as answer:
+        expr = re.sub(r"\$(\w+)", lambda name: placed.get(name[1], ".*"), target["expr"])
+        path, asked = "query_range", {"query": expr, "start": start_s, "end": end_s, "step": 1}
+        if target.get("instant"):
+            path, asked = "query", {"query": expr, "time": end_s}
+        with urlopen(f"{prometheus}/api/v1/{path}?{urlencode(asked)}", timeout=30) as answer:
             for series in json.load(answer)["data"]["result"]:
-                values = [(float(at) - start_s, float(value)) for at, value in series["values"]]
+                told = series["values"] if "values" in series else [series["value"]]
+                values = [(float(at) - start_s, float(value)) for at, value in told]
                 points = [point for point in values if math.isfinite(point[1])]
-                if any(value for _, value in points) or len(panel["targets"]) > 1:
+                if any(value for _, value in points) or (points and len(panel["targets"]) > 1):
                     yield Line(_legend(target["legendFormat"], series["metric"]), points)
 
 
@@ -79,15 +104,38 @@ def _legend(form: str, labels: dict[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda name: labels.get(name[1], ""), form)
 
 
+def _heading(panel: dict[str, Any]) -> str:
+    return f'<text x="{LEFT}" y="20" font-size="13" font-weight="bold">{escape(panel["title"])}</text>'
+
+
+def _said(panel: dict[str, Any], value: float) -> str:
+    unit = panel["fieldConfig"]["defaults"]["unit"]
+    return f"{value * 100 if unit == 'percentunit' else value:.3g}{UNITS.get(unit, '')}"
+
+
+def _bars(panel: dict[str, Any], bars: list[Line]) -> str:
+    """A bar for each series, the last value beside it."""
+    most = max((bar.points[-1][1] for bar in bars), default=1.0) or 1.0
+    parts = [_heading(panel)]
+    for number, bar in enumerate(sorted(bars, key=lambda bar: bar.legend)):
+        y, value = TOP + BAR * number, bar.points[-1][1]
+        middle = f'y="{y + BAR // 2 + 2}"'
+        wide = (WIDE - BARS_LEFT - RIGHT - 60) * max(0.0, value) / most
+        color = COLORS[number % len(COLORS)]
+        parts.append(f'<text x="{BARS_LEFT - 8}" {middle} text-anchor="end">{escape(bar.legend)}</text>')
+        parts.append(f'<rect x="{BARS_LEFT}" y="{y}" width="{wide:.1f}" height="{BAR - 4}" fill="{color}"/>')
+        parts.append(f'<text x="{BARS_LEFT + wide + 6:.1f}" {middle} fill="#555">{_said(panel, value)}</text>')
+    return "".join(parts)
+
+
 def _chart(panel: dict[str, Any], lines: list[Line], span_s: float) -> str:
-    unit = UNITS.get(panel["fieldConfig"]["defaults"]["unit"], "")
     most = _round_up(max((value for line in lines for _, value in line.points), default=1.0) or 1.0)
     width, height = WIDE - LEFT - RIGHT, HIGH - TOP - BOTTOM
-    parts = [f'<text x="{LEFT}" y="20" font-size="13" font-weight="bold">{escape(panel["title"])}</text>']
+    parts = [_heading(panel)]
     for tick in range(5):
         y, value = TOP + height - height * tick / 4, most * tick / 4
         parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{LEFT + width}" y2="{y:.1f}" stroke="#dddddd"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{value:g}{unit}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{_said(panel, value)}</text>')
     step = next(one for one in (5, 10, 15, 30, 60, 120, 300, 600, 3600, 86400) if span_s / one <= 8)
     for tick in range(int(span_s / step) + 1):
         x = LEFT + width * tick * step / span_s

@@ -1,7 +1,8 @@
 """Prometheus, and Grafana where it is installed, against a running simulation: `make observe`.
 
-Two simulated endpoints, one of them with a rate limit, are measured again and again; the lot is on the loopback and
-ends with Ctrl-C. With `--once FILE` one run is watched, and its main panels are drawn into FILE.
+Two simulated endpoints, one of them with a rate limit, are measured again and again, and a third one is asked for
+needles in between; the lot is on the loopback and ends with Ctrl-C. With `--once FOLDER` two runs and the needles are
+watched once, and main panels of the boards are drawn into pictures there.
 """
 
 import argparse
@@ -18,12 +19,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
-from draw import draw
+from draw import LIVE_RUN, OTHER_BOARDS, draw
 
 HERE = Path(__file__).parent
 LATBENCH = [sys.executable, "-m", "latbench"]
 QUICK = ("--ttft=120ms", "--itl=8ms", "--slots=8", "--slowdown=0.05", "--with-parent")
 SLOW = ("--ttft=300ms", "--itl=20ms", "--rpm=240", "--burst=20", "--with-parent")
+FORGETFUL = {"x-sim-needle-accuracy": "0.97,30-70%=0.7", "x-sim-ttft": "50ms", "x-sim-itl": "2ms"}
 
 
 def free_port() -> int:
@@ -97,8 +99,8 @@ class Scene:
         self.start(command, env=os.environ | settings, stdout=subprocess.DEVNULL)
         return f"Grafana: http://127.0.0.1:{port}, user admin, password {password}; Prometheus: {self.prometheus}/graph"
 
-    def scenario(self) -> Path:
-        """A small pack, two endpoints, an open loop and two steps of concurrency."""
+    def scenario(self, seconds: int) -> Path:
+        """The pack, two endpoints, an open loop of so many seconds, then two steps of concurrency."""
         endpoints = [
             {"name": "quick", "provider": "sim", "base_url": self.simulate(*QUICK), "api": "openai-chat",
              "model": "sim-coder", "price": {"input": 1.0, "output": 4.0}},
@@ -112,19 +114,38 @@ class Scene:
             "prompts": {"pack": "code-mix"},
             "output": {"max_tokens": 48},
             "load": [
-                {"shape": "poisson", "rate": "5/s", "duration": "40s", "warmup": "5s"},
-                {"shape": "closed", "concurrency": [2, 8], "duration": "30s", "warmup": "5s"},
+                {"shape": "poisson", "rate": "5/s", "duration": f"{seconds}s", "warmup": "5s"},
+                {"shape": "closed", "concurrency": [2, 8], "duration": f"{seconds * 3 // 4}s", "warmup": "5s"},
             ],
             "slo": {"ttft": "800ms", "tpot": "40ms"},
         }
-        path = self.folder / "observe.yaml"
+        return self._written("observe", data)
+
+    def needles(self) -> Path:
+        """Three lengths, five depths, twenty files of each. `sim` is an endpoint that knows the answers."""
+        endpoint = {"name": "long", "provider": "sim", "base_url": "sim", "api": "openai-chat", "model": "sim-coder",
+                    "headers": FORGETFUL}  # fmt: skip
+        needle = {"kinds": ["constant"], "lengths": ["2k", "4k", "8k"], "blocks": 20}
+        return self._written("needles", {"name": "needles", "version": "1", "endpoints": [endpoint], "needle": needle})
+
+    def _written(self, name: str, data: dict[str, object]) -> Path:
+        path = self.folder / f"{name}.yaml"
         path.write_text(json.dumps(data))
         return path
 
-    def measure(self, scenario: Path, keep: str, window: str) -> None:
-        """One run, scraped while it goes on."""
-        flags = ["--metrics-addr", str(self.metrics), "--metrics-keep", keep, "--window", window, "--quiet", "--json"]
-        self.start([*LATBENCH, "run", str(scenario), *flags], stdout=subprocess.DEVNULL).wait()
+    def measure(self, verb: str, scenario: Path, *more: str) -> None:
+        """One run, scraped while it goes on and for some seconds after that."""
+        flags = ["--metrics-addr", str(self.metrics), "--metrics-keep", "5s", "--quiet", "--json", *more]
+        self.start([*LATBENCH, verb, str(scenario), *flags], stdout=subprocess.DEVNULL).wait()
+
+    def round(self, scenario: Path, needles: Path) -> tuple[float, float]:
+        """A run at peak, needles, a run off-peak; between which times the first one was."""
+        began = time.time()
+        self.measure("run", scenario, "--window", "peak")
+        first = began, time.time()
+        self.measure("needle", needles, "--concurrency", "8")
+        self.measure("run", scenario, "--window", "offpeak")
+        return first
 
 
 def _ready(url: str) -> bool:
@@ -143,25 +164,28 @@ def _end(process: "subprocess.Popen[str]") -> None:
 def main() -> None:
     """Start everything and measure, until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--once", type=Path, metavar="FILE", help="watch one run and draw it into this SVG")
-    once: Path | None = parser.parse_args().once
+    parser.add_argument("--once", type=Path, metavar="FOLDER", help="watch once and draw into this folder")
+    parser.add_argument("--seconds", type=int, default=40, help="how long the first step of a run takes")
+    arguments = parser.parse_args()
+    once: Path | None = arguments.once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if shutil.which("prometheus") is None:
         sys.exit("prometheus is not installed: apt-get install prometheus")
     with ExitStack() as stack:
         scene = Scene(stack)
         scene.watch()
-        scenario = scene.scenario()
+        scenario, needles = scene.scenario(arguments.seconds), scene.needles()
         if once is not None:
-            began = time.time()
-            scene.measure(scenario, "3s", "peak")
-            once.write_text(draw(scene.prometheus, began, time.time()), encoding="utf-8")
+            first = scene.round(scenario, needles)
+            live = draw(scene.prometheus, LIVE_RUN, *first)
+            (once / "live-run.svg").write_text(live, encoding="utf-8")
+            others = draw(scene.prometheus, OTHER_BOARDS, first[0], time.time())
+            (once / "boards.svg").write_text(others, encoding="utf-8")
             return
         print(scene.show(), flush=True)
         try:
             while True:
-                for window in ("peak", "offpeak"):
-                    scene.measure(scenario, "5s", window)
+                scene.round(scenario, needles)
         except KeyboardInterrupt:
             print("over")
 

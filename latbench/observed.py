@@ -81,7 +81,7 @@ class Observed:
             self._gauges.set(series.ENGINE_CPU, run, max(self._busy.values()))
             self._lags.probe.add_counted(effort.probe)
             self._lags.chunk.add_counted(effort.chunk)
-            self._late(client.table_ms(self._lags.worse), run)
+            _percentiles(self._gauges, series.LAG, run, client.table_ms(self._lags.worse))
 
     def look(self, *, in_flight: int, workers: int, planned: Mapping[str, int]) -> None:
         """What the coordinator knows now. `planned` maps `endpoint/phase` to what became due so far."""
@@ -116,12 +116,7 @@ class Observed:
     def _judged(self, judged: Mapping[str, Any], run: tuple[str, ...]) -> None:
         self._gauges.set(series.VERDICT, run, VERDICTS[judged["verdict"]])
         self._gauges.set(series.ENGINE_CPU, run, judged["engine_cpu"])
-        self._late(judged["client_lag_ms"], run)
-
-    def _late(self, table_ms: Mapping[str, float] | None, run: tuple[str, ...]) -> None:
-        for which in ("p50", "p99"):
-            lag_ms = (table_ms or {}).get(which)
-            self._gauges.set(series.LAG, (*run, which), None if lag_ms is None else lag_ms / 1000)
+        _percentiles(self._gauges, series.LAG, run, judged["client_lag_ms"])
 
     def _ceilings(self, scope: tuple[str, ...], ceilings: Mapping[str, Any]) -> None:
         for kind, found in ceilings.items():
@@ -153,6 +148,7 @@ class Observed:
             found.set(series.STARTED, run, record.started_s)
             meters.into(found)
             _promised(found, record)
+            _null_test(found, record)
             for key, count in _measured(self._planned).items():
                 if key in record.endpoints:
                     found.set(series.PLANNED, _scope(record, key), count)
@@ -193,6 +189,21 @@ def _promised(found: Snapshot, record: RunRecord) -> None:
     for name, most in record.slo.items():
         if BY_NAME[name].unit == "ms":
             found.set(series.SLO, (*run, name), most * NS_PER_MS / 1e9)
+
+
+def _null_test(found: Snapshot, record: RunRecord) -> None:
+    block = record.engine.get("null_test") or {}
+    _percentiles(found, series.NULL_TTFT, _run(record), block.get("ttft_error_ms"))
+    _percentiles(found, series.NULL_LAG, _run(record), block.get("lag_ms"))
+
+
+def _percentiles(
+    found: Snapshot, one: series.Series, run: tuple[str, ...], table_ms: Mapping[str, float] | None
+) -> None:
+    """What a table of the client's own error says in milliseconds."""
+    for which in ("p50", "p99"):
+        value_ms = (table_ms or {}).get(which)
+        found.set(one, (*run, which), None if value_ms is None else value_ms / 1000)
 
 
 def _measured(planned: Mapping[str, int]) -> dict[str, int]:

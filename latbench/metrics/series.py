@@ -141,6 +141,18 @@ LAG = Series(
     "How late latbench saw what had arrived: type is p50 or p99.",
     (*RUN, "type"),
 )
+NULL_TTFT = Series(
+    "latbench_null_test_ttft_error_seconds",
+    "gauge",
+    "By how much latbench saw first tokens late in the null test before the run: type is p50 or p99.",
+    (*RUN, "type"),
+)
+NULL_LAG = Series(
+    "latbench_null_test_lag_seconds",
+    "gauge",
+    "How late chunks were stamped in the null test before the run: type is p50 or p99.",
+    (*RUN, "type"),
+)
 
 NEEDLE_TRIALS = Series(
     "latbench_needle_trials_total",
@@ -159,6 +171,12 @@ NEEDLE_LOWER = Series(
 )
 NEEDLE_UPPER = Series(
     "latbench_needle_accuracy_upper_ratio", "gauge", "What they leave possible at most, one-sided 95 %.", NEEDLE
+)
+NEEDLE_TTFT = Series(
+    "latbench_needle_ttft_seconds",
+    "gauge",
+    "TTFT of the trials: type is mean, or p50 or p95 where there were enough of them. Cannot be added up.",
+    (*NEEDLE, "type"),
 )
 NEEDLE_CONTEXT = Series(
     "latbench_needle_effective_context_tokens",
@@ -202,8 +220,10 @@ GROUPS: dict[str, tuple[Series, ...]] = {
     "The run": (
         INFO, RUNNING, STARTED, ENDED, STEP, STEPS, CONCURRENCY, RATE, WORKERS, IN_FLIGHT, SLO,
     ),
-    "Validity": (VERDICT, LATE, ENGINE_CPU, LAG),
-    "Needle trials": (NEEDLE_TRIALS, NEEDLE_ACCURACY, NEEDLE_LOWER, NEEDLE_UPPER, NEEDLE_CONTEXT),
+    "Validity": (VERDICT, LATE, ENGINE_CPU, LAG, NULL_TTFT, NULL_LAG),
+    "Needle trials": (
+        NEEDLE_TRIALS, NEEDLE_ACCURACY, NEEDLE_LOWER, NEEDLE_UPPER, NEEDLE_TTFT, NEEDLE_CONTEXT,
+    ),
     "OpenTelemetry's names": (OTEL_DURATION, OTEL_USAGE, OTEL_FIRST, OTEL_PER_CHUNK),
 }  # fmt: skip
 """The series in the order in which they are shown."""

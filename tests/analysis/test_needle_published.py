@@ -55,6 +55,13 @@ def test_counts_of_runs_add_up_and_shares_are_the_last_runs() -> None:
     assert found[series.NEEDLE_ACCURACY][*BUG, ALL] == 1.0
 
 
+def test_ttft_has_a_mean_and_percentiles_where_there_are_enough() -> None:
+    found = published(block_of(ttft_ms=800.0))[series.NEEDLE_TTFT]
+    assert found[*BUG, "0-30", "mean"] == found[*BUG, ALL, "p50"] == 0.8
+    assert {where[-1] for where in found if where[-2] == "0-30"} == {"mean", "p50"}
+    assert series.NEEDLE_TTFT not in published(block_of())
+
+
 def test_effective_context_by_rule() -> None:
     found = published(block_of(outcome=TrialOutcome.CORRECT, right=True))
     rules = {"point": 10_000, "certified": 10_000, "worst_stratum": 10_000}

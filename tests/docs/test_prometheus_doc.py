@@ -10,6 +10,9 @@ import yaml
 from harness import Cli, Served, free_port
 from test_docs import ROOT, blocks
 
+sys.path.append(str(Path(__file__).parents[1] / "export"))
+from export_kit import Prometheus, needs_prometheus
+
 PAGE = ROOT / "docs" / "prometheus.md"
 
 
@@ -19,23 +22,45 @@ def shown(what: str) -> str:
     return text
 
 
-@pytest.mark.long
-@pytest.mark.timeout(110)
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's package prometheus")
-def test_the_commands_work(cli: Cli, endpoint: Served) -> None:
+def shell(cli: Cli, text: str, **env: str) -> str:
+    """What the commands say, in a folder with a scenario of one's own."""
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    done = cli.run(program=("sh", "-euc", text), env={"PATH": path, **env})
+    assert done.code == 0, done.err
+    return done.out + done.err
+
+
+def my_scenario(cli: Cli, endpoint: Served) -> None:
     endpoints = [{"name": "m", "api": "openai-chat", "base_url": endpoint.url, "model": "m"}]
     load = [{"shape": "closed", "concurrency": 4, "requests": 40}]
     cli.scenario("my-scenario.yaml", endpoints=endpoints, load=load)
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
 
-    def shell(text: str) -> str:
-        done = cli.run(program=("sh", "-euc", text), env={"PATH": path})
-        assert done.code == 0, done.err
-        return done.out + done.err
 
+@needs_prometheus
+@pytest.mark.long
+@pytest.mark.timeout(110)
+def test_the_shortest_way_to_a_board(cli: Cli, endpoint: Served) -> None:
+    """With ports that are free here, and a scrape every second, so that nobody has to wait for the next one."""
+    my_scenario(cli, endpoint)
+    metrics, web = str(free_port()), str(free_port())
+    shutil.copytree(ROOT / "grafana" / "prometheus", cli.cwd / "grafana" / "prometheus")
+    config = cli.cwd / "grafana/prometheus/prometheus.yml"
+    assert "127.0.0.1:9464" in config.read_text()
+    config.write_text(config.read_text().replace("9464", metrics).replace("scrape_interval: 5s", "scrape_interval: 1s"))
+    text = shown("board").replace("9464", metrics).replace("9090", web)
+    shell(cli, text, LATBENCH_RUN_METRICS_KEEP="5s")
+    server = Prometheus(f"http://127.0.0.1:{web}", cli.cwd)
+    assert server.value('sum(last_over_time(latbench_requests_total{outcome="ok"}[5m]))') == 40
+
+
+@needs_prometheus
+@pytest.mark.long
+@pytest.mark.timeout(110)
+def test_the_commands_work(cli: Cli, endpoint: Served) -> None:
+    my_scenario(cli, endpoint)
     port = str(free_port())
-    assert f"metrics at http://127.0.0.1:{port}/metrics" in shell(shown("scraped").replace("9464", port))
-    shell(shown("history"))
+    assert f"metrics at http://127.0.0.1:{port}/metrics" in shell(cli, shown("scraped").replace("9464", port))
+    shell(cli, shown("history"))
     assert list((cli.cwd / "data").iterdir())
 
 

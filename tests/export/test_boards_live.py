@@ -1,6 +1,7 @@
 """Two runs, watched by a real Prometheus: everything that the boards, rules and variables ask for has an answer."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,15 +19,17 @@ from export_kit import (
     prometheus,
     server_metrics,
 )
-from harness import Cli, free_port, simulated
+from harness import Cli, free_port, simulated, wait_until
 
 from latbench.metrics.series import TTFT
 from latbench.sim.options import Options
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(240), needs_prometheus]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400), needs_prometheus]
 
 QUICK = {"ttft_ns": 20_000_000, "itl_ns": 2_000_000, "prefill_rate": 1e9, "slots": 64, "slowdown": 0.0}
+STUCK = Options(ttft_ns=60_000_000_000, slots=64, slowdown=0.0)
 PRICE = {"input": 3.0, "output": 15.0}
+ALERTS = re.findall(r"- alert: (\w+)", RULES.read_text())
 
 
 @dataclass
@@ -50,14 +53,18 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         simulated(Options(**QUICK, rpm=600, burst=20)) as by_requests,
         simulated(Options(**QUICK, tpm=3_000)) as by_tokens,
         inventive() as changing,
+        inventive(failing=5) as failing,
+        simulated(STUCK) as stuck,
         server_metrics() as server,
         prometheus(folder / "prometheus", [port, server], rules=_at_once(RULES.read_text())) as found,
     ):
+        wait_until(lambda: "LatbenchNoData" in found.alerts())
         scenario = cli.scenario(
             endpoints=[
                 _endpoint("requests", by_requests.url, limits={"rpm": 500}),
                 _endpoint("tokens", by_tokens.url, limits={"tpm": 4_000}),
                 _endpoint("changing", changing.url),
+                _endpoint("failing", failing.url),
             ],
             load=[
                 {"shape": "poisson", "rate": "12/s", "duration": "7s", "warmup": "2s"},
@@ -70,10 +77,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         summaries = []
         for window in ("peak", "offpeak"):
             flags = ["--window", window, "--metrics-addr", port, "--metrics-keep", "4s", "--json"]
-            done = cli.run("run", scenario, *map(str, flags))
+            done = cli.run("run", scenario, *map(str, flags), env={"LATBENCH_RUN_NO_NULL_TEST": "0"})
             assert done.code in (0, 97), done.err
             summaries.append(json.loads(done.out))
         _needles(cli, port)
+        _nothing_ends(cli, port, stuck.url)
         yield Watched(found, since_s, time.time(), summaries)
     cli.end()
 
@@ -92,14 +100,27 @@ def _needles(cli: Cli, port: int) -> None:
     assert done.code == 0, done.err
 
 
+def _nothing_ends(cli: Cli, port: int, url: str) -> None:
+    """A run in which no request ends for some seconds, and then all of them in vain."""
+    load = [{"shape": "closed", "concurrency": 24, "duration": "20s", "warmup": "1s"}]
+    scenario = cli.scenario(
+        "stuck.yaml", endpoints=[_endpoint("stuck", url)], load=load, timeouts={"first_output": "6s"}
+    )
+    done = cli.run("run", scenario, "--metrics-addr", str(port), "--metrics-keep", "4s", "--json")
+    assert done.code in (96, 97), done.err
+
+
 def _endpoint(name: str, url: str, **more: object) -> dict[str, object]:
     about = {"name": name, "provider": f"p-{name}", "base_url": url, "api": "openai-chat", "model": f"m-{name}"}
     return {**about, "price": PRICE, **more}
 
 
 def _at_once(rules: str) -> str:
-    """The rules without the minute for which an alert must have been true, over ten seconds instead of minutes."""
-    return rules.replace("for: 1m", "for: 0s").replace("[5m]", "[10s]").replace("[1h]", "[10s]")
+    """The rules over seconds instead of minutes and hours, and alerts that fire as soon as they are true."""
+    for long, short in (("for: 1m", "for: 0s"), ("[5m]", "[10s]"), ("[1h]", "[10s]"), ("[26h]", "[3s]")):
+        assert long in rules
+        rules = rules.replace(long, short)
+    return rules
 
 
 def _finite(series: list[dict[str, Any]]) -> bool:
@@ -135,7 +156,7 @@ def test_every_recording_rule_has_data(watched: Watched) -> None:
             assert _finite(watched.prometheus.series(rule["name"], watched.since_s, watched.until_s)), rule["name"]
 
 
-@pytest.mark.parametrize("alert", ["LatbenchTtftOverSlo", "LatbenchRateLimited"])
+@pytest.mark.parametrize("alert", ALERTS)
 def test_alerts_fire_in_a_run_that_is_made_to_fire_them(watched: Watched, alert: str) -> None:
     expr = f'ALERTS{{alertname="{alert}", alertstate="firing"}}'
     assert watched.prometheus.series(expr, watched.since_s, watched.until_s)

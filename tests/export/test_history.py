@@ -50,7 +50,7 @@ def test_the_store_is_served_as_the_sum_of_its_runs(cli: Cli, endpoint: Served) 
 
 
 def test_serving_what_is_not_there(cli: Cli) -> None:
-    done = cli.run("serve-metrics", "--metrics-addr", "0")
+    done = cli.here("serve-metrics", "--metrics-addr", "0")
     assert done.code == 2
     assert "there is no store here" in done.err
 

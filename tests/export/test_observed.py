@@ -78,6 +78,16 @@ def test_engines_tell_how_busy_and_how_late_they_are() -> None:
     assert found[series.LAG][*RUN, "p99"] == pytest.approx(0.004, rel=0.01)
 
 
+def test_the_null_test_is_known_from_its_end_on() -> None:
+    run = record()
+    observed = begun(run)
+    assert not {series.NULL_TTFT, series.NULL_LAG} & observed.snapshot().points.keys()
+    run.engine["null_test"] = {"ttft_error_ms": {"n": 9, "p50": 0.25, "p99": 2.0}, "lag_ms": None}
+    found = observed.snapshot().points
+    assert found[series.NULL_TTFT] == {(*RUN, "p50"): 0.00025, (*RUN, "p99"): 0.002}
+    assert series.NULL_LAG not in found
+
+
 @pytest.mark.parametrize(
     ("outcomes", "notes", "verdict"),
     [

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latbench.analysis.summary import summarise
@@ -208,6 +208,7 @@ def test_one_two_and_three_workers_make_the_same_snapshot(samples: list[Sample],
                 assert merged.points[one] == pytest.approx(points)
 
 
+@settings(max_examples=max(10, settings().max_examples // 3))  # a summary takes its time
 @given(SAMPLES)
 def test_good_requests_and_cost_are_those_of_the_summary(samples: list[Sample]) -> None:
     run = record(slo={"ttft": 90.0, "inter_chunk": 20.0, "e2e_tokens_per_s": 20.0}, planned=len(samples))
