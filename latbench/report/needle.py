@@ -7,6 +7,7 @@ from latbench.report import figures
 
 HEAD = ("depth", "right", "accuracy (95 %)", "TTFT p50", "p95", "total p50", "p95")
 _AT_LEAST = "\N{GREATER-THAN OR EQUAL TO}"
+_SAME_LENGTH = 0.01  # how exactly prompts are made
 UNITS = "right: of the trials with a complete answer; TTFT and total in ms, of every trial that was answered in time"
 
 
@@ -68,6 +69,23 @@ def _of_length(one: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
         )
     if one["answered"] and one["chance"] and one["at_chance"]:
         yield f"chance{where}", f"guessing reaches {percent(one['chance'])}: no more than that was shown"
+    detail, counted = one["detail"], one["counted"]
+    if detail["lines"] is not None:
+        yield f"the line too{where}", f"{detail['lines']} of {detail['of']} answers give it rightly"
+    if detail["f1"] is not None:
+        yield f"sets{where}", f"F1 {detail['f1']:.2f} on average"
+    if counted["scale"] is not None and abs(counted["tokens"] / one["length"] - 1) > _SAME_LENGTH:
+        yield (
+            f"length{where}",
+            f"{counted['tokens']:,.0f} tokens as the endpoint counts, {counted['scale']:.3g} for each of o200k_base;"
+            f" `--scale {counted['scale']:.3g}` makes prompts of {tokens(one['length'])} of its own",
+        )
+    if one["unread"]:
+        yield (
+            f"answered unread{where}",
+            f"{one['unread']} answers came sooner than the prompt can be read, out of a cache of answers; their TTFT"
+            " does not count",
+        )
     head, tail = one["reliable"]["head_tokens"], one["reliable"]["tail_tokens"]
     if head < one["length"] and (head or tail) and one["reliable"]["least_trials"] >= one["reliable"]["needed"]:
         yield f"read reliably{where}", f"the first {head:,} and the last {tail:,} tokens"

@@ -67,6 +67,9 @@ def _length(one: Length) -> dict[str, Any]:
             "tail_tokens": one.ends.tail_tokens,
             **_enough(one),
         },
+        "detail": asdict(one.detail),
+        "counted": asdict(one.counted),
+        "unread": one.unread,
         "named_elsewhere": {"n": len(away), "median_distance": float(np.median(away)) if len(away) else None},
     }
 

@@ -74,8 +74,32 @@ class Depth:
 
 
 @dataclass(frozen=True, slots=True)
+class Detail:
+    """What answers say besides the answer. `lines` of `of` gave the answer-bearing line as well, `f1` is the mean of
+    sets of names; both are None where the kind has none such.
+    """
+
+    lines: int | None
+    f1: float | None
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How the endpoint counts: the median of `n` prompts that were read whole, each held against our own count."""
+
+    n: int
+    tokens: float | None
+    scale: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Length:
-    """One kind at one length. `distances` are how far from the needle wrong answers looked, where that is known."""
+    """One kind at one length.
+
+    `unread` trials were answered sooner than their prompt can be read. `distances` are how far from the needle wrong
+    answers looked, where that is known.
+    """
 
     kind: str
     length: int
@@ -87,6 +111,9 @@ class Length:
     depth: Depth
     ends: Ends
     distances: np.ndarray
+    detail: Detail
+    counted: Counted
+    unread: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +185,29 @@ def _length(kind: str, length: int, trials: Trials, depth: Depth, threshold: flo
         depth=depth,
         ends=reliable_ends(kind, length, trials, threshold),
         distances=away[np.isfinite(away)],
+        detail=_detail(trials),
+        counted=_counted(trials),
+        unread=int(np.count_nonzero(trials.unread)),
     )
+
+
+def _detail(trials: Trials) -> Detail:
+    """An answer without a line, or without names, has none of them right."""
+    heard = trials.of(trials.answered)
+    lined, named = np.isfinite(heard.line_right), np.isfinite(heard.f1)
+    return Detail(
+        lines=int(np.count_nonzero(heard.line_right == 1)) if lined.any() else None,
+        f1=float(np.where(named, heard.f1, 0.0).mean()) if named.any() else None,
+        of=len(heard),
+    )
+
+
+def _counted(trials: Trials) -> Counted:
+    whole = trials.of(np.isfinite(trials.input_tokens / trials.our_tokens) & trials.answered)
+    if not len(whole):
+        return Counted(0, None, None)
+    ratio = float(np.median(whole.input_tokens / whole.our_tokens))
+    return Counted(len(whole), float(np.median(whole.input_tokens)), ratio)
 
 
 def outcomes(trials: Trials) -> dict[str, int]:

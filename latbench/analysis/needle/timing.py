@@ -17,8 +17,6 @@ from latbench.analysis.needle.trials import Trials
 LEVEL = 0.01
 PERMUTATIONS = 1_999
 _AT_ONCE = 250  # deals in memory: a group may be thousands of trials
-FLOOR_SHARE = 0.25
-"""A TTFT below this share of the shortest one of a quiet endpoint cannot have read the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +69,3 @@ def _groups(trials: Trials) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             if len(rows) > 1:
                 logs = np.log(alike.ttft_ms[rows])
                 yield alike.depth[rows], logs - logs.mean()
-
-
-def served_from_cache(ttft_ms: np.ndarray, quiet_ttft_ms: np.ndarray) -> np.ndarray:
-    """Which answers came faster than the prompt can be read, by the TTFT of the same length on a quiet endpoint.
-
-    Their TTFT is nobody's: whole answers were served from somewhere. Nothing is said where no quiet TTFT is known.
-    """
-    known = quiet_ttft_ms[np.isfinite(quiet_ttft_ms)]
-    floor = FLOOR_SHARE * float(known.min()) if len(known) else 0.0
-    found: np.ndarray = ttft_ms < floor  # NaN is not
-    return found
