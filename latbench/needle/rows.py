@@ -12,6 +12,8 @@ from latbench.needle.trial import Recipe
 
 LEAST_SHORTER = 5
 """So many shorter prompts tell how an endpoint counts."""
+SHORT_OF_SCALE = 0.9
+"""A scale is of other prompts: a count of less than this share of what it says is of no whole prompt."""
 FLOOR_SHARE = 0.25
 """An answer that began within this share of the median TTFT of a quiet endpoint was not made from the prompt."""
 _NS_PER_MS = 1e6
@@ -58,10 +60,11 @@ def row(
 def calibrated(rows: Sequence[TrialRow], scale: float | None = None) -> list[TrialRow]:
     """Rows of one endpoint, held against what it ought to count: `scale` for each token by our own count.
 
-    What an endpoint counts for one of our tokens is the same at every length, but for a template of a few tokens. So
-    where no `scale` is known, the prompts of at most half the length say what to expect, if they are `LEAST_SHORTER`:
-    controls without filler, or a shorter length of the run. Where a prompt was counted far shorter than that, it was
-    not read whole, and its answer says nothing; its row still tells whether that was right.
+    What an endpoint counts for one of our tokens hardly depends on the length. So where no `scale` is known, the
+    prompts of at most half the length say what to expect, if they are `LEAST_SHORTER`: controls without filler, or a
+    shorter length of the run. It does depend on the text, by some per cent. So a prompt was not read whole only where
+    less was counted than for any of those, or far less than by the scale. Its answer says nothing then; its row still
+    tells whether that was right.
     """
     counted = [
         (row.our_tokens, row.input_tokens / row.our_tokens) for row in rows if row.our_tokens and row.input_tokens
@@ -69,20 +72,23 @@ def calibrated(rows: Sequence[TrialRow], scale: float | None = None) -> list[Tri
     sizes = np.array([ours for ours, _ in counted], dtype=np.float64)
     ratios = np.array([ratio for _, ratio in counted], dtype=np.float64)
 
-    def expected_of(ours: int) -> float | None:
+    def against(row: TrialRow) -> TrialRow:
+        if not row.our_tokens:
+            return row
         if scale is not None:
-            return scale * ours
-        shorter = ratios[sizes <= ours / 2]
-        return float(np.median(shorter)) * ours if len(shorter) >= LEAST_SHORTER else None
+            return _against(row, scale * row.our_tokens, SHORT_OF_SCALE)
+        shorter = ratios[sizes <= row.our_tokens / 2]
+        if len(shorter) < LEAST_SHORTER:
+            return row
+        usual = float(np.median(shorter))
+        return _against(row, usual * row.our_tokens, SHORT_PROMPT * float(shorter.min()) / usual)
 
-    return [_against(row, expected_of(row.our_tokens) if row.our_tokens else None) for row in rows]
+    return [against(row) for row in rows]
 
 
-def _against(row: TrialRow, expected: float | None) -> TrialRow:
-    """A row with the count that is expected of its prompt."""
-    if expected is None:
-        return row
-    cut = row.input_tokens is not None and row.input_tokens < SHORT_PROMPT * expected
+def _against(row: TrialRow, expected: float, least: float) -> TrialRow:
+    """A row with the count that is expected of its prompt, and cut if it has not that share of it."""
+    cut = row.input_tokens is not None and row.input_tokens < least * expected
     outcome = TrialOutcome.TRUNCATED_PROMPT if cut else row.outcome
     return row._replace(expected_input_tokens=expected, outcome=outcome)
 

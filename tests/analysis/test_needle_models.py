@@ -1,5 +1,7 @@
 """The models of the design, as data: perfect, guessing, blind in the middle, truncating, cached, out of format."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from needle_models import (
@@ -26,9 +28,7 @@ from latbench.model.needle import TrialOutcome
 
 
 def both(*parts: Trials) -> Trials:
-    names = ("kind", "control", "length", "block", "stratum", "depth", "outcome", "right", "ttft_ms", "ttft_counts")
-    names += ("input_tokens", "expected_input_tokens", "named_depth", "chance", "e2e_ms")
-    return Trials(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return Trials(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Trials)))
 
 
 def shapes(found: Findings) -> set[str]:

@@ -128,6 +128,12 @@ def test_a_prompt_that_counts_far_less_than_shorter_ones_lead_to_expect_was_cut(
     assert silent.outcome == TrialOutcome.CORRECT
 
 
+def test_prompts_that_count_differently_among_themselves_are_not_cut() -> None:
+    shorter = [row(tokens, 2_000) for tokens in (1_860, 2_000, 2_000, 2_000, 2_100)]
+    whole, cut = calibrated([*shorter, row(9_100), row(8_900)])[-2:]
+    assert (whole.outcome, cut.outcome) == (TrialOutcome.CORRECT, TrialOutcome.TRUNCATED_PROMPT)
+
+
 def test_too_few_shorter_prompts_say_nothing() -> None:
     rows = [row(2_200, 2_000)] * (LEAST_SHORTER - 1) + [row(100)]
     assert calibrated(rows) == rows
@@ -135,7 +141,7 @@ def test_too_few_shorter_prompts_say_nothing() -> None:
 
 
 def test_a_scale_that_is_known_says_what_to_expect() -> None:
-    whole, cut = calibrated([row(11_000), row(10_000)], 1.1)
+    whole, cut = calibrated([row(10_500), row(9_500)], 1.1)
     assert (whole.outcome, cut.outcome) == (TrialOutcome.CORRECT, TrialOutcome.TRUNCATED_PROMPT)
 
 

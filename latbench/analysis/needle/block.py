@@ -37,6 +37,7 @@ def block(found: Findings) -> dict[str, Any]:
             else asdict(found.closed_book) | {"known": found.closed_book.known},
         },
         "degenerate": found.degenerate,
+        "counted": asdict(found.counted),
     }
 
 

@@ -86,11 +86,14 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """How the endpoint counts: the median of `n` prompts that were read whole, each held against our own count."""
+    """How the endpoint counts: medians over `n` prompts that were read whole.
+
+    `scale` is its tokens for each by our own count, `of_length` for each that was asked for: 1 where lengths are its.
+    """
 
     n: int
-    tokens: float | None
     scale: float | None
+    of_length: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ class Findings:
     bases: tuple[Base, ...]
     closed_book: ClosedBook | None
     degenerate: str | None
+    counted: Counted
 
 
 def findings(trials: Trials, seed: int, threshold: float = THRESHOLD) -> Findings:
@@ -155,6 +159,7 @@ def findings(trials: Trials, seed: int, threshold: float = THRESHOLD) -> Finding
         bases=tuple(bases(trials)),
         closed_book=closed_book(trials),
         degenerate=degenerate(trials),
+        counted=_counted(ordinary),
     )
 
 
@@ -206,8 +211,8 @@ def _counted(trials: Trials) -> Counted:
     whole = trials.of(np.isfinite(trials.input_tokens / trials.our_tokens) & trials.answered)
     if not len(whole):
         return Counted(0, None, None)
-    ratio = float(np.median(whole.input_tokens / whole.our_tokens))
-    return Counted(len(whole), float(np.median(whole.input_tokens)), ratio)
+    scale, of_length = (float(np.median(whole.input_tokens / per)) for per in (whole.our_tokens, whole.length))
+    return Counted(len(whole), scale, of_length)
 
 
 def outcomes(trials: Trials) -> dict[str, int]:
