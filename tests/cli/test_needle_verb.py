@@ -135,6 +135,18 @@ def test_two_needle_runs_are_compared_like_any_others(cli: Cli) -> None:
 
 
 @LONG
+def test_a_quiet_step_tells_what_reading_takes_and_each_step_has_its_table(cli: Cli) -> None:
+    path = tight(cli, {"requests": 600}, blocks=10, absent="0%", scale=1.0)
+    loads = [{"shape": "closed", "concurrency": many, "requests": 6} for many in (1, 3)]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"load": loads}))
+    done = cli.run("needle", "tight.yaml")
+    assert done.code == 0, done.err
+    assert "needle: constant at 1k tokens, step 0" in done.out
+    assert "needle: constant at 1k tokens, step 1" in done.out
+    assert "answered unread" not in done.out
+
+
+@LONG
 def test_thresholds_fail_on_what_is_surely_too_little(cli: Cli) -> None:
     flags = ("--sim-model", "random", "--blocks", "30", "--concurrency", "30")
     done = cli.run(*SMALL, *flags, "--json", "--threshold", "needle certified >= 1k")
