@@ -154,6 +154,18 @@ def test_a_prefix_cache_trips_the_control_of_ttft():
     assert not findings(answered(drawn(rng, 100), perfect, rng), seed=1).timing.tripped
 
 
+def test_a_queue_that_fills_up_hides_no_cache_and_is_none():
+    """Fifty requests at once wait longer and longer; depth is drawn for each of them."""
+
+    def queued(seed: int, cached: bool) -> Findings:
+        rows = drawn(np.random.default_rng(seed), 100)
+        waiting = [row._replace(ttft_ms=(row.ttft_ms or 0) * (1 + min(at, 50))) for at, row in enumerate(rows)]
+        return findings(columns(prefix_cached(np.random.default_rng(), one) if cached else one for one in waiting), 7)
+
+    assert all(queued(seed, True).timing.cached_prefix for seed in range(5))
+    assert sum(queued(seed, False).timing.tripped for seed in range(20)) <= 1
+
+
 def test_what_does_not_count_for_ttft_trips_nothing():
     rows = [row._replace(ttft_counts=False) for row in planned(np.random.default_rng(1), 10)]
     found = findings(columns([prefix_cached(np.random.default_rng(1), row) for row in rows]), seed=1)
