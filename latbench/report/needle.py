@@ -96,6 +96,12 @@ def _of_length(one: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
             f"{one['unread']} answers came sooner than the prompt can be read, out of a cache of answers; their TTFT"
             " does not count",
         )
+    if one["untimed"]:
+        yield (
+            f"without TTFT{where}",
+            f"{one['untimed']} of {one['planned']} trials, retried, of the warm-up, or cached in part: neither"
+            " TTFT nor total of them counts",
+        )
     head, tail = one["reliable"]["head_tokens"], one["reliable"]["tail_tokens"]
     if head < one["length"] and (head or tail) and one["reliable"]["least_trials"] >= one["reliable"]["needed"]:
         yield f"read reliably{where}", f"the first {head:,} and the last {tail:,} tokens"

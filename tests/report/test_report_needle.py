@@ -53,7 +53,9 @@ def test_with_several_steps_each_has_its_own() -> None:
 
 def test_details_and_counts_are_said() -> None:
     rows = [
-        row._replace(line_right=at > 0, f1=0.5, our_tokens=10_000, input_tokens=9_300, unread=at < 2)
+        row._replace(
+            line_right=at > 0, f1=0.5, our_tokens=10_000, input_tokens=9_300, unread=at < 2, ttft_counts=at > 4
+        )
         for at, row in enumerate(planned(np.random.default_rng(1), 20, kinds=["bug"]))
     ]
     shown = " ".join(said(columns(rows)).split())
@@ -61,6 +63,7 @@ def test_details_and_counts_are_said() -> None:
     assert "sets: F1 0.50 on average" in shown
     assert "lengths: in o200k_base, of which the endpoint counts 0.93 for each; `--scale 0.93` has them" in shown
     assert "answered unread: 2 answers came sooner than the prompt can be read" in shown
+    assert "without TTFT: 3 of 100 trials, retried, of the warm-up, or cached in part" in shown
 
 
 def test_alarms_are_said() -> None:

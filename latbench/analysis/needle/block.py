@@ -71,6 +71,7 @@ def _length(one: Length) -> dict[str, Any]:
         "detail": asdict(one.detail),
         "counted": asdict(one.counted),
         "unread": one.unread,
+        "untimed": one.untimed,
         "named_elsewhere": {"n": len(away), "median_distance": float(np.median(away)) if len(away) else None},
     }
 

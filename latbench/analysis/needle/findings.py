@@ -100,8 +100,9 @@ class Counted:
 class Length:
     """One kind at one length.
 
-    `unread` trials were answered sooner than their prompt can be read. `distances` are how far from the needle wrong
-    answers looked, where that is known.
+    `unread` trials were answered sooner than their prompt can be read; of `untimed` further ones TTFT does not count
+    either: retried, of the warm-up, or in part out of a cache. `distances` are how far from the needle wrong answers
+    looked, where that is known.
     """
 
     kind: str
@@ -117,6 +118,7 @@ class Length:
     detail: Detail
     counted: Counted
     unread: int
+    untimed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ def _length(kind: str, length: int, trials: Trials, depth: Depth, threshold: flo
         detail=_detail(trials),
         counted=_counted(trials),
         unread=int(np.count_nonzero(trials.unread)),
+        untimed=int(np.count_nonzero(np.isfinite(trials.ttft_ms) & ~trials.ttft_counts & ~trials.unread)),
     )
 
 
