@@ -28,7 +28,7 @@ from latbench.model.errors import ExitCode, UserError
 from latbench.model.load import Closed, Step
 from latbench.report import text
 from latbench.run import Interrupted, Plan, Session
-from latbench.scenario.loader import Flags, check_environment, find_scenario, load_scenario
+from latbench.scenario.loader import Flags, Loaded, check_environment, find_scenario, load_scenario
 from latbench.scenario.prompts import load_prompts
 from latbench.simulated import resolve_sim
 from latbench.store.errors import StoreError
@@ -114,6 +114,15 @@ def _check_bind(runner: object, secret: bytes | None) -> None:
         )
 
 
+def _check_prompts(loaded: Loaded) -> None:
+    """Raises UserError for a scenario of trials: each is sent once, and Locust's users have no end of their own."""
+    if loaded.scenario.needle is not None:
+        raise UserError(
+            f"{loaded.where('needle')}: not with Locust, whose users send for as long as the test runs:"
+            f" `latbench needle {loaded.source_path}` sends each trial once"
+        )
+
+
 class _Master:
     """One run for each time that Locust's test is started."""
 
@@ -129,6 +138,7 @@ class _Master:
         )
         loaded = load_scenario(find_scenario(options.latbench_scenario, Path.cwd()), flags)
         check_environment(loaded, os.environ)
+        _check_prompts(loaded)
         prompts = load_prompts(loaded.scenario.prompts, loaded.prompts_base, loaded.where("prompts"))
         endpoints, sim = resolve_sim(loaded.endpoints())
         out = Path(options.latbench_out) if options.latbench_out else None

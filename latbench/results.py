@@ -23,7 +23,7 @@ from latbench.model.needle import Grade, TrialOutcome
 from latbench.model.run import RunRecord
 from latbench.model.sample import Outcome, Sample
 from latbench.needle.grade import OF_SAMPLE
-from latbench.needle.rows import calibrated, row
+from latbench.needle.rows import calibrated, row, without_unread
 from latbench.needle.trial import Planned
 from latbench.report import heatmaps, markdown
 from latbench.report import json as json_report
@@ -55,7 +55,7 @@ def needle_trials(store: Store, record: RunRecord) -> dict[Place, Trials]:
 
     Of a round that was begun all trials are there, those that were never sent too; of other rounds none.
     """
-    rows: dict[Place, dict[str, tuple[TrialRow, int]]] = {}
+    rows: dict[Place, dict[str, TrialRow]] = {}
     for run in resumed(store, record):
         planned = {one.recipe.trial: one for one in store.trials(run.id)}
         begun: dict[Place, set[int]] = {}
@@ -70,11 +70,21 @@ def needle_trials(store: Store, record: RunRecord) -> dict[Place, Trials]:
                 if trial.round in numbers and name not in rows[endpoint, step]:
                     never = Sample(endpoint, step, trial.number, name, "measure", Outcome.DROPPED)
                     rows[endpoint, step][name] = _row(trial, never)
-    return {place: columns(calibrated([*of_place.values()])) for place, of_place in rows.items()}
+    found = {place: list(of_place.values()) for place, of_place in rows.items()}
+    quiet = {step.index for step in record.steps if step.concurrency == 1}
+    scale = (record.scenario.get("needle") or {}).get("scale")
+
+    def read_alone(endpoint: str) -> list[TrialRow]:
+        return [one for (name, step), of in found.items() if name == endpoint and step in quiet for one in of]
+
+    return {
+        (endpoint, step): columns(calibrated(without_unread(of, read_alone(endpoint)), scale))
+        for (endpoint, step), of in found.items()
+    }
 
 
-def _row(trial: Planned, sample: Sample) -> tuple[TrialRow, int]:
-    return row(trial.recipe, trial.depth, trial.chance, _grade(sample), sample), trial.tokens
+def _row(trial: Planned, sample: Sample) -> TrialRow:
+    return row(trial.recipe, trial.depth, trial.chance, _grade(sample), sample, our_tokens=trial.tokens)
 
 
 def _grade(sample: Sample) -> Grade:

@@ -153,7 +153,7 @@ def launch_trials(setup: Setup, loaded: Loaded, trials: Trials, *, send_code: bo
         click.echo(f"latbench: {price_line(estimate_of(loaded, prompts))}", err=True)
         if trials.left:
             say(f"the budget is {trials.left}; the rest can be sent later, with --resume")
-        for line in plan_report.promises(promises_of(loaded)):
+        for line in plan_report.promises(promises_of(loaded, trials.kept)):
             say(line)
     _say_what_leaves(source, loaded.endpoints(), allowed=send_code)
     with _made(setup, source, trials) as needle:

@@ -12,7 +12,7 @@ import msgspec
 
 from latbench.cli.exporting import Address, Exporter, export_options
 from latbench.cli.launch import Setup, Trials, launch_trials, say, trials_of
-from latbench.cli.options import endpoint_options, keep_options
+from latbench.cli.options import endpoint_options, keep_options, pairs
 from latbench.cli.plan import limits_of
 from latbench.cli.report import show, write_junit
 from latbench.model.errors import ExitCode, UserError
@@ -27,7 +27,7 @@ from latbench.store.sqlite import Store
 from latbench.trials import Again, recipes_of, within_budget
 
 _LISTS = ("kinds", "lengths", "depths")
-_KEYS = ("preset", *_LISTS, "jitter", "blocks", "haystack")
+_KEYS = ("preset", *_LISTS, "jitter", "blocks", "haystack", "scale")
 
 
 @click.command()
@@ -39,11 +39,18 @@ _KEYS = ("preset", *_LISTS, "jitter", "blocks", "haystack")
 @click.option("--jitter", metavar="SHARE", help="How far from its stratum a needle may be, as 10%; 0 puts it there.")
 @click.option("--blocks", type=click.IntRange(1), help="Haystacks of each kind and length.")
 @click.option("--haystack", metavar="SOURCE", help="generated, stdlib, or a folder with Python code of your own.")
+@click.option("--scale", type=float, help="Tokens that the endpoint counts for each of o200k_base; a report says it.")
 @click.option("--send-code", is_flag=True, help="Agree that code of that folder leaves this machine.")
 @endpoint_options
 @click.option("--concurrency", type=click.IntRange(1), help="Requests under way at a time, for each endpoint.")
 @click.option("--rate", help="Requests a second to each endpoint, as 4/s or 120/min, whatever is under way.")
 @click.option("--max-tokens", help="Longest answer to ask for, in tokens.")
+@click.option(
+    "--budget",
+    metavar="LIST",
+    callback=pairs,
+    help="What may be used up, as usd=5.00,requests=500,tokens=3M: no round is begun that might be too much.",
+)
 @click.option("--seed", type=int, help="Makes haystacks, needles and depths: the same seed makes the same ones.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Local worker processes.")
 @keep_options("NEEDLE")

@@ -12,13 +12,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _labels(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    labels = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals or not key:
-            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
-        labels[key] = text
-    return labels
+    return dict(map(_pair, values))
+
+
+def _pair(written: str) -> tuple[str, str]:
+    key, equals, text = written.partition("=")
+    if not equals or not key:
+        raise click.BadParameter(f"{written!r} is not KEY=VALUE")
+    return key, text
+
+
+def pairs(_context: click.Context, _parameter: click.Parameter, value: str | None) -> dict[str, str]:
+    """An option's `KEY=VALUE,KEY=VALUE` as a mapping; empty where it is not given."""
+    return {} if value is None else dict(_pair(part.strip()) for part in value.split(","))
 
 
 class _Expression(click.types.StringParamType):

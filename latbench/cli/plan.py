@@ -1,6 +1,8 @@
 """`latbench plan`: what a run would send, for how long and at what price. Sends nothing and resolves no secret."""
 
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +10,7 @@ import click
 
 from latbench.cli.options import load_options
 from latbench.model.errors import UserError
+from latbench.needle.trial import Control
 from latbench.plan.budget import Limits
 from latbench.plan.estimate import Estimate, estimate, smallest_request, too_small
 from latbench.plan.power import power
@@ -16,7 +19,7 @@ from latbench.report import plan as plan_report
 from latbench.scenario.check import load_whole
 from latbench.scenario.loader import Flags, Loaded, find_scenario
 from latbench.scenario.prompts import PromptSet
-from latbench.trials import prompts_of, recipes_of, within_budget
+from latbench.trials import Numbered, prompts_of, recipes_of, within_budget
 
 if TYPE_CHECKING:
     from latbench.analysis.needle.promise import Promise
@@ -32,18 +35,19 @@ def plan(scenario: str, as_json: bool, **flags: str | int | Path | None) -> None
     Also which percentiles its requests can support, and how many of them would tell two runs apart. Sends nothing.
     """
     loaded, prompts = load_whole(find_scenario(scenario, Path.cwd()), Flags(**flags))  # type: ignore[arg-type]
-    left = ""
+    left, trials = "", list[Numbered]()
     if loaded.scenario.needle is not None:
         trials, left = within_budget(loaded, limits_of(loaded), recipes_of(loaded, ""))
         prompts = prompts_of(trials, loaded.scenario.needle)
     else:
         check_budget(loaded, prompts)
     found = estimate_of(loaded, prompts)
+    promised = promises_of(loaded, trials)
     if as_json:
-        document = plan_report.document(found, power(), loaded.scenario.name, loaded.sha256, promises_of(loaded))
+        document = plan_report.document(found, power(), loaded.scenario.name, loaded.sha256, promised)
         json_report.render(document, sys.stdout)
     else:
-        plan_report.render(found, power(), loaded.scenario.name, sys.stdout, promises_of(loaded), left)
+        plan_report.render(found, power(), loaded.scenario.name, sys.stdout, promised, left)
 
 
 def estimate_of(loaded: Loaded, prompts: PromptSet) -> Estimate:
@@ -61,17 +65,19 @@ def estimate_of(loaded: Loaded, prompts: PromptSet) -> Estimate:
     )
 
 
-def promises_of(loaded: Loaded) -> "list[Promise]":
-    """What the needle trials of a scenario will be able to show; nothing of a scenario without such."""
+def promises_of(loaded: Loaded, trials: Sequence[Numbered]) -> "list[Promise]":
+    """What needle trials will be able to show, of those that a step gets to; nothing of a scenario without such."""
     settings = loaded.scenario.needle
     if settings is None:
         return []
+    most = max(step.requests or len(trials) for step in loaded.scenario.steps())
+    sent = Counter((one.recipe.kind, one.recipe.tokens) for one in trials[:most] if one.recipe.control == Control.NONE)
     from latbench.analysis.needle.promise import promise  # with SciPy: a second, which other plans do not need
 
     return [
-        promise(kind, length, settings.blocks, settings.depths)
-        for kind in settings.kinds
-        for length in settings.lengths
+        promise(kind, length, count // max(1, len(settings.depths)), settings.depths)
+        for (kind, length), count in sorted(sent.items())
+        if count >= len(settings.depths)
     ]
 
 

@@ -5,7 +5,7 @@ the same problem. Controls come with the blocks, in the same words. Within a rou
 lengths, depths and controls: a drift of the endpoint must not look like an effect of depth.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from hashlib import blake2b
 
 import msgspec
@@ -26,44 +26,13 @@ _EDGE_TOKENS = 300
 _WIDEST_EDGE = 0.08
 
 
-class Scale(msgspec.Struct, frozen=True):
-    """How an endpoint counts: its tokens are `offset` + `factor` × those of o200k_base.
-
-    `source` is `o200k_base` where it was not asked, and lengths are estimates; `usage` where it was.
-    """
-
-    offset: float = 0.0
-    factor: float = 1.0
-    source: str = "o200k_base"
-
-    def reference(self, tokens: int) -> int:
-        """So many of the endpoint's tokens, in o200k_base."""
-        return round((tokens - self.offset) / self.factor)
-
-
-def fitted(probes: Sequence[tuple[int, int]]) -> Scale:
-    """The scale from probes of this haystack, as pairs of o200k_base and the endpoint's own usage: a short, a long one.
-
-    Raises UserError where they do not say anything.
-    """
-    (short, short_used), (long, long_used) = min(probes), max(probes)
-    if long < 2 * short or long_used <= short_used:
-        raise UserError(
-            "the endpoint's usage does not tell a short prompt from a long one; lengths cannot be calibrated"
-        )
-    factor = (long_used - short_used) / (long - short)
-    if not 0.2 <= factor <= 5:
-        raise UserError(f"the endpoint counts {factor:.2f} tokens for each of ours, which cannot be; check its usage")
-    return Scale(short_used - factor * short, factor, "usage")
-
-
 class Grid(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of a needle run.
 
     There are `blocks` blocks for each kind and length, `blocks_in_round` of each in a round. Without `depths`, a block
     has one trial at a depth drawn over the whole file. `absent` is the share of controls without a target, of the
     trials of a kind that may have them; `base`, `closed_book` are controls of each kind, `canaries` pairs at each
-    length. `lengths` are in the endpoint's tokens.
+    length. `lengths` are in the endpoint's tokens, of which it counts `scale` for each of o200k_base.
     """
 
     kinds: tuple[Kind, ...]
@@ -79,6 +48,7 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
     question: str = "after"
     source: str = "generated"
     strip_comments: bool = False
+    scale: float = 1.0
     seed: int = 0
 
     def check(self) -> None:
@@ -112,6 +82,7 @@ def grid_of(settings: NeedleSettings, seed: int) -> Grid:
         question=settings.question,
         source="folder" if folder else settings.haystack,
         strip_comments=settings.strip_comments,
+        scale=settings.scale or 1.0,
         seed=seed,
     )
 
@@ -122,43 +93,43 @@ PRESETS: dict[str, Grid] = {
 """`smoke` shows that all works, `fifty` a load of fifty at a time, `position` tests depth, the others length."""
 
 
-def rounds(grid: Grid, run_id: str, scale: Scale = Scale()) -> list[Round]:  # noqa: B008 - it is frozen
+def rounds(grid: Grid, run_id: str) -> list[Round]:
     """All that is to be sent, in order. The run's id goes into the nonces, and into nothing else."""
     grid.check()
     made: list[Round] = []
     for first in range(0, grid.blocks, grid.blocks_in_round):
         blocks = range(first, min(first + grid.blocks_in_round, grid.blocks))
-        recipes = [recipe for block in blocks for recipe in _of_block(grid, block, run_id, scale)]
+        recipes = [recipe for block in blocks for recipe in _of_block(grid, block, run_id)]
         made.append(Round(len(made), tuple(Dice(grid.seed, "send", len(made)).shuffled(recipes))))
     return made
 
 
-def _of_block(grid: Grid, number: int, run_id: str, scale: Scale) -> Iterator[Recipe]:
+def _of_block(grid: Grid, number: int, run_id: str) -> Iterator[Recipe]:
     """Block `number` of every kind and length, with its share of controls."""
     for kind in grid.kinds:
         for length in grid.lengths:
-            yield from _at_length(grid, kind, length, number, run_id, scale)
+            yield from _at_length(grid, kind, length, number, run_id)
         if number < grid.base:
-            yield _recipe(grid, kind, Control.BASE, 0, number, "", None, run_id, Scale())
+            yield _recipe(grid, kind, Control.BASE, 0, number, "", None, run_id)
         if number < grid.closed_book:
-            yield _recipe(grid, kind, Control.CLOSED_BOOK, 0, number, "", None, run_id, Scale())
+            yield _recipe(grid, kind, Control.CLOSED_BOOK, 0, number, "", None, run_id)
     if number < grid.canaries:
         for length in grid.lengths:
             for depth in CANARY_DEPTHS:
                 name = f"{depth:.0%}"
-                yield _recipe(grid, Kind.CONSTANT, Control.CANARY, length, number, name, depth, run_id, scale)
+                yield _recipe(grid, Kind.CONSTANT, Control.CANARY, length, number, name, depth, run_id)
 
 
-def _at_length(grid: Grid, kind: Kind, length: int, number: int, run_id: str, scale: Scale) -> Iterator[Recipe]:
+def _at_length(grid: Grid, kind: Kind, length: int, number: int, run_id: str) -> Iterator[Recipe]:
     for stratum in grid.depths or (None,):
         name = "" if stratum is None else f"{stratum:.1%}"
-        yield _recipe(grid, kind, Control.NONE, length, number, name, stratum, run_id, scale)
+        yield _recipe(grid, kind, Control.NONE, length, number, name, stratum, run_id)
     if KINDS[kind].may_be_absent:
         share = grid.absent * max(1, len(grid.depths))
         # Rounded sums: of 0.1 a block, every tenth block has one.
         before, after = round(number * share + 1e-9), round((number + 1) * share + 1e-9)
         for extra in range(before, after):
-            yield _recipe(grid, kind, Control.ABSENT, length, extra, "", None, run_id, scale)
+            yield _recipe(grid, kind, Control.ABSENT, length, extra, "", None, run_id)
 
 
 def _recipe(
@@ -170,11 +141,10 @@ def _recipe(
     name: str,
     stratum: float | None,
     run_id: str,
-    scale: Scale,
 ) -> Recipe:
     block = f"{kind}/{length}/{needle}" if control == Control.NONE else f"{kind}/{length}/{control}/{needle}"
     trial = f"{block}/{name}" if name else block
-    tokens = scale.reference(length)
+    tokens = round(length / grid.scale)
     exact = control == Control.CANARY or not grid.jitter
     return Recipe(
         version=VERSION,

@@ -87,17 +87,10 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
             figures.step_times_table(name, summary["steps"]),
         ):
             yield from _table(head, rows)
+    for step, trials in needle.blocks(name, summary):
+        yield from _needle(trials, step)
+    if many:
         return
-    if endpoint["needle"] is not None:
-        for title, rows in needle.tables(endpoint["needle"]):
-            yield f"### {escape(title)}"
-            yield ""
-            yield from _table(needle.HEAD, rows)
-        yield escape(needle.UNITS)
-        yield ""
-        for what, line in needle.lines(endpoint["needle"]):
-            yield f"- {escape(what)}: {escape(line)}"
-        yield ""
     for rates, title in ((False, "ms"), (True, "tokens/s, slow tail")):
         rows = [_metric(metric, table) for metric, table in figures.rows(endpoint["metrics"], rates=rates)]
         if rows:
@@ -119,6 +112,18 @@ def _endpoint(name: str, endpoint: Mapping[str, Any], summary: Mapping[str, Any]
         if note:
             yield f"{title}: {note}"
             yield ""
+
+
+def _needle(found: Mapping[str, Any], step: str) -> Iterator[str]:
+    for title, rows in needle.tables(found, step):
+        yield f"### {escape(title)}"
+        yield ""
+        yield from _table(needle.HEAD, rows)
+    yield escape(needle.UNITS)
+    yield ""
+    for what, line in needle.lines(found):
+        yield f"- {escape(what)}: {escape(line)}"
+    yield ""
 
 
 def _metric(metric: Metric, table: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from latbench.report import figures
 
 HEAD = ("depth", "right", "accuracy (95 %)", "TTFT p50", "p95", "total p50", "p95")
 _AT_LEAST = "\N{GREATER-THAN OR EQUAL TO}"
+_SAME_LENGTH = 0.02
 UNITS = "right: of the trials with a complete answer; TTFT and total in ms, of every trial that was answered in time"
 
 
@@ -16,11 +17,20 @@ def resumes(run: Mapping[str, Any]) -> str:
     return f"goes on with run {earlier}: needle figures are of both, all others of this run alone" if earlier else ""
 
 
-def tables(found: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
+def blocks(name: str, summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The needle block of an endpoint in each step that sent it trials, with the step where there are several."""
+    steps = summary["steps"]
+    for step in steps:
+        found = step["endpoints"].get(name, {}).get("needle")
+        if found is not None:
+            yield f", step {step['index']}" if len(steps) > 1 else "", found
+
+
+def tables(found: Mapping[str, Any], step: str = "") -> Iterator[tuple[str, list[list[str]]]]:
     """For each kind and length a title, and rows under `HEAD`: the parts of the file, then all of it."""
     for one in found["lengths"]:
         parts = [_row(f"{cell['from'] * 100:.0f}\N{EN DASH}{cell['to'] * 100:.0f} %", cell) for cell in one["depths"]]
-        yield f"needle: {one['kind']} at {tokens(one['length'])} tokens", [*parts, _row("all", one)]
+        yield f"needle: {one['kind']} at {tokens(one['length'])} tokens{step}", [*parts, _row("all", one)]
 
 
 def _row(name: str, one: Mapping[str, Any]) -> list[str]:
@@ -53,6 +63,13 @@ def lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _of_length(one, where)
     for one in found["effective_context"]:
         yield f"effective context, {one['kind']}", _context(one)
+    counted = found["counted"]
+    if counted["scale"] is not None and abs(counted["of_length"] - 1) > _SAME_LENGTH:
+        scale = f"{counted['scale']:.3g}"
+        yield (
+            "lengths",
+            f"in o200k_base, of which the endpoint counts {scale} for each; `--scale {scale}` has them in its own",
+        )
     yield from _controls(found)
 
 
@@ -68,6 +85,23 @@ def _of_length(one: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
         )
     if one["answered"] and one["chance"] and one["at_chance"]:
         yield f"chance{where}", f"guessing reaches {percent(one['chance'])}: no more than that was shown"
+    detail = one["detail"]
+    if detail["lines"] is not None:
+        yield f"the line too{where}", f"{detail['lines']} of {detail['of']} answers give it rightly"
+    if detail["f1"] is not None:
+        yield f"sets{where}", f"F1 {detail['f1']:.2f} on average"
+    if one["unread"]:
+        yield (
+            f"answered unread{where}",
+            f"{one['unread']} answers came sooner than the prompt can be read, out of a cache of answers; their TTFT"
+            " does not count",
+        )
+    if one["untimed"]:
+        yield (
+            f"without TTFT{where}",
+            f"{one['untimed']} of {one['planned']} trials, retried, of the warm-up, or cached in part: neither"
+            " TTFT nor total of them counts",
+        )
     head, tail = one["reliable"]["head_tokens"], one["reliable"]["tail_tokens"]
     if head < one["length"] and (head or tail) and one["reliable"]["least_trials"] >= one["reliable"]["needed"]:
         yield f"read reliably{where}", f"the first {head:,} and the last {tail:,} tokens"
@@ -137,7 +171,8 @@ def _controls(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _cut(one: Mapping[str, Any]) -> str:
     share = "" if one["read_share"] is None else f", {percent(one['read_share'])} of it was read"
-    return f"the {one['cut']} is missing{share}; nothing is said of position"
+    end = "a part" if one["cut"] == "unknown" else f"the {one['cut']}"
+    return f"{end} is missing{share}; nothing is said of position"
 
 
 def shown_slices(kinds: Sequence[str], endpoint: Mapping[str, Any]) -> tuple[str, ...]:

@@ -160,8 +160,10 @@ def _endpoint(page: Page, name: str, endpoint: Mapping[str, Any], summary: Mappi
         ):
             page.blank()
             page.table(head, rows)
+    for step, found in needle.blocks(name, summary):
+        _needle(page, found, step)
+    if many:
         return
-    _needle(page, endpoint["needle"])
     _metrics(page, endpoint)
     if endpoint["modes"] is not None:
         page.blank()
@@ -174,11 +176,9 @@ def _endpoint(page: Page, name: str, endpoint: Mapping[str, Any], summary: Mappi
         page.line(figures.THIN_NOTE, "dim")
 
 
-def _needle(page: Page, found: Mapping[str, Any] | None) -> None:
+def _needle(page: Page, found: Mapping[str, Any], step: str = "") -> None:
     """Needle trials, before the latency of all requests."""
-    if found is None:
-        return
-    for title, rows in needle.tables(found):
+    for title, rows in needle.tables(found, step):
         page.blank()
         page.line(title, "bold")
         page.table(needle.HEAD, rows)

@@ -8,6 +8,7 @@ sends nothing and resolves no secret: what a scenario says of the environment is
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,6 +84,7 @@ class Flags:
     labels: Mapping[str, str] = field(default_factory=dict)
     needle: Mapping[str, Any] = field(default_factory=dict)
     thresholds: tuple[str, ...] = ()
+    budget: Mapping[str, str] = field(default_factory=dict)
 
 
 NO_FLAGS = Flags()
@@ -419,6 +421,10 @@ class _Override:
             self._top_level("repeat", flags.repeat, "--repeat")
         if flags.thresholds:
             self._thresholds()
+        if flags.budget:
+            named = {key: f"--budget: {key}" for key in flags.budget}
+            self._changes["budget"] = _validate(BudgetSettings, _with_dollars(flags.budget), named)
+            self._from_flags[("budget",)] = "--budget"
         if flags.labels:
             self._top_level("labels", self._scenario.labels | dict(flags.labels), "--label")
 
@@ -433,6 +439,14 @@ class _Override:
         data = resolved(self._scenario, {}) | {key: value}
         self._changes[key] = getattr(_validate(Scenario, data, {key: flag}), key)
         self._from_flags[(key,)] = flag
+
+
+def _with_dollars(budget: Mapping[str, str]) -> dict[str, Any]:
+    """A budget of words with its dollars as the number that they are, if they are one."""
+    written: dict[str, Any] = dict(budget)
+    with suppress(KeyError, ValueError):
+        written["usd"] = float(written["usd"])
+    return written
 
 
 # Flags whose values may hold a secret, by mistake or by nature, are not repeated.

@@ -34,6 +34,7 @@ _EVERYWHERE: dict[str, Any] = {
     "question": "after",
     "haystack": GENERATED,
     "strip_comments": False,
+    "scale": None,
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {"kinds": ("constant",), "blocks": 2, "absent": "40%"},
@@ -117,7 +118,8 @@ class NeedleSettings(Record):
 
     There are `blocks` blocks for each kind and length, `round` of each in a round. `absent` is the share of controls
     without a target, `base` and `closed_book` so many controls of each kind, `canaries` so many pairs of each length.
-    `haystack` is `generated`, `stdlib` or a folder.
+    `haystack` is `generated`, `stdlib` or a folder. `scale` is how many tokens the endpoint counts for each of ours
+    (o200k_base); lengths are then in its tokens, and prompts that it counts shorter were cut. None where nobody knows.
     """
 
     preset: Literal["smoke", "fifty", "position", "length", "certify"] = "smoke"
@@ -134,6 +136,7 @@ class NeedleSettings(Record):
     question: Literal["after", "before", "both"]
     haystack: Text
     strip_comments: Flag
+    scale: Annotated[float, Field(ge=0.2, le=5, strict=True, allow_inf_nan=False)] | None
 
     @model_validator(mode="before")
     @classmethod

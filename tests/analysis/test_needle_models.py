@@ -1,5 +1,7 @@
 """The models of the design, as data: perfect, guessing, blind in the middle, truncating, cached, out of format."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from needle_models import (
@@ -26,9 +28,7 @@ from latbench.model.needle import TrialOutcome
 
 
 def both(*parts: Trials) -> Trials:
-    names = ("kind", "control", "length", "block", "stratum", "depth", "outcome", "right", "ttft_ms", "ttft_counts")
-    names += ("input_tokens", "expected_input_tokens", "named_depth", "chance", "e2e_ms")
-    return Trials(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return Trials(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Trials)))
 
 
 def shapes(found: Findings) -> set[str]:
@@ -152,6 +152,18 @@ def test_a_prefix_cache_trips_the_control_of_ttft():
     rng = np.random.default_rng(1)
     assert findings(answered(drawn(rng, 100), prefix_cached, rng), seed=1).timing.cached_prefix
     assert not findings(answered(drawn(rng, 100), perfect, rng), seed=1).timing.tripped
+
+
+def test_a_queue_that_fills_up_hides_no_cache_and_is_none():
+    """Fifty requests at once wait longer and longer; depth is drawn for each of them."""
+
+    def queued(seed: int, cached: bool) -> Findings:
+        rows = drawn(np.random.default_rng(seed), 100)
+        waiting = [row._replace(ttft_ms=(row.ttft_ms or 0) * (1 + min(at, 50))) for at, row in enumerate(rows)]
+        return findings(columns(prefix_cached(np.random.default_rng(), one) if cached else one for one in waiting), 7)
+
+    assert all(queued(seed, True).timing.cached_prefix for seed in range(5))
+    assert sum(queued(seed, False).timing.tripped for seed in range(20)) <= 1
 
 
 def test_what_does_not_count_for_ttft_trips_nothing():

@@ -78,8 +78,8 @@ def test_any_load_carries_trials(cli: Cli, more: tuple[str, ...]) -> None:
 
 @LONG
 def test_a_budget_ends_between_rounds_and_the_rest_is_resumed(cli: Cli) -> None:
-    tight(cli, {"requests": 6})
-    done = cli.run("needle", "tight.yaml", "--json")
+    tight(cli, {"requests": 600})
+    done = cli.run("needle", "tight.yaml", "--budget", "requests=6,tokens=1M", "--json")
     assert done.code == 96, done.err
     assert "enough for 2 of 3 rounds, 6 of 9 trials" in done.err
     assert done.summary["run"]["state"] == "partial"
@@ -135,6 +135,18 @@ def test_two_needle_runs_are_compared_like_any_others(cli: Cli) -> None:
 
 
 @LONG
+def test_a_quiet_step_tells_what_reading_takes_and_each_step_has_its_table(cli: Cli) -> None:
+    path = tight(cli, {"requests": 600}, blocks=10, absent="0%", scale=1.0)
+    loads = [{"shape": "closed", "concurrency": many, "requests": 6} for many in (1, 3)]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"load": loads}))
+    done = cli.run("needle", "tight.yaml")
+    assert done.code == 0, done.err
+    assert "needle: constant at 1k tokens, step 0" in done.out
+    assert "needle: constant at 1k tokens, step 1" in done.out
+    assert "answered unread" not in done.out
+
+
+@LONG
 def test_thresholds_fail_on_what_is_surely_too_little(cli: Cli) -> None:
     flags = ("--sim-model", "random", "--blocks", "30", "--concurrency", "30")
     done = cli.run(*SMALL, *flags, "--json", "--threshold", "needle certified >= 1k")
@@ -165,6 +177,12 @@ def test_the_plan_of_a_scenario_with_trials(cli: Cli) -> None:
         (("needle", "--lengths", "2M"), "must be from 1k to 1M tokens"),
         (("needle", "quickstart"), "has no section needle"),
         (("needle", "--haystack", "nowhere"), "--haystack: nowhere: no such folder"),
+        (("needle", "--budget", "requests"), "'requests' is not KEY=VALUE"),
+        (("needle", "--budget", "requests=none"), "--budget: requests: not a size"),
+        (("needle", "--budget", "usd=little"), "--budget: usd: must be a number"),
+        (("needle", "--budget", "usd=5"), "needs a price of every endpoint, and sim has none"),
+        (("needle", "--budget", "dollars=5"), "--budget: dollars: unknown key"),
+        (("needle", "--budget", "requests=3"), "--budget: not enough for one round of 7 trials"),
         (("needle", "--resume", "latest", "--blocks", "3"), "leave out what would change the trials"),
         (("run", "tight.yaml", "--prompts", "own.jsonl"), "--prompts: not with needle"),
         (("run", "tight.yaml", "--join", "1", "--listen", "127.0.0.1:5557"), "sent from this machine only"),

@@ -315,3 +315,12 @@ def test_the_secret_is_wanted_of_workers(cli: Cli, endpoint: Served, right: bool
         assert worker.wait(30.0).code == 2
         assert "has another secret" in done.err
     assert SECRET not in done.err + done.out
+
+
+@pytest.mark.long
+def test_a_scenario_of_trials_is_refused_in_one_line(cli: Cli) -> None:
+    done = cli.run("-f", FILE, "--latbench-scenario", "needle", *headless(2, 2), program=LOCUST)
+    assert done.code == 2, done.err
+    (said,) = [line for line in done.err.splitlines() if line.startswith("latbench: ")]
+    assert "needle: not with Locust" in said
+    assert "Traceback" not in done.err

@@ -275,11 +275,13 @@ PIECES = (
 
 @pytest.mark.parametrize("piece", PIECES)
 @pytest.mark.parametrize(
-    "kind", ["name", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("absent", "integer", "list", "set"))]
+    ("kind", "size"),
+    [("name", MEGABYTE // 8)]
+    + [pytest.param(kind, MEGABYTE, marks=pytest.mark.long) for kind in ("name", "absent", "integer", "list", "set")],
 )
-def test_a_megabyte_of_anything_takes_linear_time(piece: str, kind: str):
+def test_a_megabyte_of_anything_takes_linear_time(piece: str, kind: str, size: int):
     """A reader of quadratic time would run into the timeout of the tests."""
-    text = piece * (MEGABYTE // len(piece))
+    text = piece * (size // len(piece))
     for reply in (text, f"ANSWER: {text}", f'ANSWER: {{"name": "{text}'):
         assert graded(reply, KEYS[kind]).outcome in ANSWERED
 

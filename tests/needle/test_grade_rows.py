@@ -5,13 +5,12 @@ Rows 44 to 47 are held to the making of trials, half of row 43 and of row 48 too
 
 import json
 
-import numpy as np
 import pytest
 from graded import BUG_LINE, CODE, CONTROL, DECOY, TARGET, constant, graded, key, named, planted, several, signature
 
-from latbench.analysis.needle.timing import served_from_cache
 from latbench.model.needle import NO_TTFT, UNANSWERED, WRONG, Flag, Named, TrialOutcome
 from latbench.model.sample import Attempt, Outcome
+from latbench.needle.rows import served_from_cache
 
 T, D = named(TARGET), named(DECOY)
 
@@ -351,5 +350,6 @@ def test_row_43_a_marker_in_the_code_is_not_an_answer():
 
 
 def test_row_48_an_answer_out_of_a_response_cache():
-    ttft_ms = np.array([400.0, 420.0, 3.0, 380.0, np.nan])
-    assert served_from_cache(ttft_ms, np.array([390.0, 400.0, 410.0])).tolist() == [False, False, True, False, False]
+    quiet = (390.0, 400.0, 3.0, 410.0)
+    assert [served_from_cache(ttft_ms, quiet) for ttft_ms in (400.0, 3.0, 380.0)] == [False, True, False]
+    assert not served_from_cache(3.0, ())

@@ -71,7 +71,7 @@ def check(trial: Trial) -> None:
 
 @given(
     kind=st.sampled_from(list(Kind)),
-    tokens=st.integers(2_500, 9_000),
+    tokens=st.integers(2_500, 5_000),
     depth=st.floats(0.08, 0.92),
     seed=st.integers(0, 2**63),
 )

@@ -19,22 +19,24 @@ from latbench.needle.trial import Control, Kind
 FUNCTION = "def load(rows):\n    return [row for row in rows if row]\n"
 
 
+LONG = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def library() -> Harvest:
     return stdlib()
 
 
-def test_the_standard_library_makes_trials_of_every_kind(library: Harvest) -> None:
-    builder = Builder(library)
-    for kind in Kind:
-        trial = builder.build(recipe(kind, 8_000, 0.4, source="stdlib"))
-        assert abs(trial.depth - 0.4) <= 0.01
-        assert abs(trial.tokens - 8_000) <= 80
-        ast.parse(trial.code)
-        assert trial.recipe.haystack_sha256 == library.sha256
-        if kind == Kind.BUG:
-            assert trial.code.count(">>>") == 24  # of the specimens, two each
-            assert not re.search(r"\b(?:TODO|FIXME|XXX|BUG)\b", trial.code)
+@pytest.mark.parametrize("kind", [Kind.BUG, *(pytest.param(one, marks=LONG) for one in Kind if one != Kind.BUG)])
+def test_the_standard_library_makes_trials_of_every_kind(library: Harvest, kind: Kind) -> None:
+    trial = Builder(library).build(recipe(kind, 8_000, 0.4, source="stdlib"))
+    assert abs(trial.depth - 0.4) <= 0.01
+    assert abs(trial.tokens - 8_000) <= 80
+    ast.parse(trial.code)
+    assert trial.recipe.haystack_sha256 == library.sha256
+    if kind == Kind.BUG:
+        assert trial.code.count(">>>") == 24  # of the specimens, two each
+        assert not re.search(r"\b(?:TODO|FIXME|XXX|BUG)\b", trial.code)
 
 
 def test_no_filler_comes_twice(library: Harvest) -> None:
@@ -45,6 +47,7 @@ def test_no_filler_comes_twice(library: Harvest) -> None:
     ast.parse(trial.code)
 
 
+@LONG
 def test_the_library_is_the_same_twice(library: Harvest) -> None:
     made = Builder(library).build(recipe(Kind.BUG, 6_000, 0.5, source="stdlib"))
     assert Builder(stdlib()).build(made.recipe) == made

@@ -1,6 +1,7 @@
 """Trials in a book: what is written is what is read, and answers are graded against it."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from latbench.model.request import Prompt, Timeouts
 from latbench.model.sample import Outcome, Sample
 from latbench.needle.pages import ANSWER_CHARS, NeedleReader, page_of, reader_of, trial_of
 from latbench.needle.replies import Replies, encoded, replies
-from latbench.needle.rows import LEAST_SHORTER, calibrated
+from latbench.needle.rows import LEAST_SHORTER, calibrated, without_unread
 from latbench.needle.trial import Control, Kind, Trial
 from latbench.scenario.grading import DEFAULT_SCHEMA, Reader
 
@@ -113,21 +114,41 @@ def test_of_a_long_answer_the_beginning_is_kept(folder: Path) -> None:
 # --- usage ------------------------------------------------------------------------------------------------------------
 
 
-def row(tokens: float | None, **changes: object) -> TrialRow:
+def row(tokens: float | None, ours: int = 10_000, **changes: Any) -> TrialRow:
     plain = TrialRow("bug", "none", 10_000, "b", 0.5, 0.5, TrialOutcome.CORRECT, True, input_tokens=tokens)
-    return plain._replace(**changes)
+    return plain._replace(our_tokens=ours, **changes)
 
 
 def test_a_prompt_that_counts_far_less_than_shorter_ones_lead_to_expect_was_cut() -> None:
-    shorter = [(row(2_200), 2_000)] * LEAST_SHORTER
-    whole, cut, silent = calibrated([*shorter, (row(11_000), 10_000), (row(8_000), 10_000), (row(None), 10_000)])[-3:]
+    shorter = [row(2_200, 2_000)] * LEAST_SHORTER
+    whole, cut, silent = calibrated([*shorter, row(11_000), row(8_000), row(None)])[-3:]
     assert (whole.outcome, cut.outcome) == (TrialOutcome.CORRECT, TrialOutcome.TRUNCATED_PROMPT)
     assert cut.right
     assert cut.expected_input_tokens == pytest.approx(11_000)
     assert silent.outcome == TrialOutcome.CORRECT
 
 
+def test_prompts_that_count_differently_among_themselves_are_not_cut() -> None:
+    shorter = [row(tokens, 2_000) for tokens in (1_860, 2_000, 2_000, 2_000, 2_100)]
+    whole, cut = calibrated([*shorter, row(9_100), row(8_900)])[-2:]
+    assert (whole.outcome, cut.outcome) == (TrialOutcome.CORRECT, TrialOutcome.TRUNCATED_PROMPT)
+
+
 def test_too_few_shorter_prompts_say_nothing() -> None:
-    rows = [(row(2_200), 2_000)] * (LEAST_SHORTER - 1) + [(row(100), 10_000)]
-    assert calibrated(rows) == [one for one, _ in rows]
+    rows = [row(2_200, 2_000)] * (LEAST_SHORTER - 1) + [row(100)]
+    assert calibrated(rows) == rows
     assert calibrated([]) == []
+
+
+def test_a_scale_that_is_known_says_what_to_expect() -> None:
+    whole, cut = calibrated([row(10_500), row(9_500)], 1.1)
+    assert (whole.outcome, cut.outcome) == (TrialOutcome.CORRECT, TrialOutcome.TRUNCATED_PROMPT)
+
+
+def test_an_answer_that_came_sooner_than_reading_takes_has_no_ttft() -> None:
+    quiet = [row(None, ttft_ms=ttft_ms) for ttft_ms in (400.0, 410.0, 2.0)]
+    found = without_unread([*quiet, row(None, ttft_ms=4_000.0), row(None)], quiet)
+    assert [one.unread for one in found] == [False, False, True, False, False]
+    assert [one.ttft_counts for one in found] == [True, True, False, True, True]
+    elsewhere = [one._replace(length=4_000) for one in quiet]
+    assert without_unread(quiet, elsewhere) == quiet

@@ -206,6 +206,7 @@ def test_nothing_lies_outside_the_picture() -> None:
             assert 0 <= shape.x <= shape.x + width <= drawing.width
 
 
+@pytest.mark.long
 def test_png() -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     found = pngs(summary(block_of([trial(0.5, 1), trial(0.1, 2)])))

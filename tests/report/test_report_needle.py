@@ -16,7 +16,7 @@ from latbench.report import needle, plan, text
 from latbench.report.text import COLUMNS, Page
 
 sys.path.append(str(Path(__file__).parents[1] / "analysis"))
-from needle_models import absents, blind, canaries, control, cutting, planned, prefix_cached, simulated, wrong
+from needle_models import absents, blind, canaries, control, cutting, perfect, planned, prefix_cached, simulated, wrong
 
 
 def said(trials: Trials) -> str:
@@ -40,6 +40,30 @@ def test_one_table_has_accuracy_its_interval_and_latency_by_depth() -> None:
     assert "needle: description at 10k tokens" in shown
     assert "by depth of bug at 10k: no effect of position found" in shown
     assert "TTFT against depth: flat, as it should be" in shown
+
+
+def test_with_several_steps_each_has_its_own() -> None:
+    found = block(findings(simulated(perfect, 20, kinds=["bug"]), 7))
+    step = {"endpoints": {"sim": {"needle": found}}}
+    other = {"index": 1, "endpoints": {"sim": {"needle": None}}}
+    summary = {"steps": [{"index": 0} | step, other, {"index": 2} | step]}
+    assert [where for where, _ in needle.blocks("sim", summary)] == [", step 0", ", step 2"]
+    assert [title for title, _ in needle.tables(found, ", step 2")] == ["needle: bug at 10k tokens, step 2"]
+
+
+def test_details_and_counts_are_said() -> None:
+    rows = [
+        row._replace(
+            line_right=at > 0, f1=0.5, our_tokens=10_000, input_tokens=9_300, unread=at < 2, ttft_counts=at > 4
+        )
+        for at, row in enumerate(planned(np.random.default_rng(1), 20, kinds=["bug"]))
+    ]
+    shown = " ".join(said(columns(rows)).split())
+    assert "the line too: 99 of 100 answers give it rightly" in shown
+    assert "sets: F1 0.50 on average" in shown
+    assert "lengths: in o200k_base, of which the endpoint counts 0.93 for each; `--scale 0.93` has them" in shown
+    assert "answered unread: 2 answers came sooner than the prompt can be read" in shown
+    assert "without TTFT: 3 of 100 trials, retried, of the warm-up, or cached in part" in shown
 
 
 def test_alarms_are_said() -> None:

@@ -37,6 +37,7 @@ def block(found: Findings) -> dict[str, Any]:
             else asdict(found.closed_book) | {"known": found.closed_book.known},
         },
         "degenerate": found.degenerate,
+        "counted": asdict(found.counted),
     }
 
 
@@ -67,6 +68,10 @@ def _length(one: Length) -> dict[str, Any]:
             "tail_tokens": one.ends.tail_tokens,
             **_enough(one),
         },
+        "detail": asdict(one.detail),
+        "counted": asdict(one.counted),
+        "unread": one.unread,
+        "untimed": one.untimed,
         "named_elsewhere": {"n": len(away), "median_distance": float(np.median(away)) if len(away) else None},
     }
 

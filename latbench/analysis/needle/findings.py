@@ -74,8 +74,36 @@ class Depth:
 
 
 @dataclass(frozen=True, slots=True)
+class Detail:
+    """What answers say besides the answer. `lines` of `of` gave the answer-bearing line as well, `f1` is the mean of
+    sets of names; both are None where the kind has none such.
+    """
+
+    lines: int | None
+    f1: float | None
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How the endpoint counts: medians over `n` prompts that were read whole.
+
+    `scale` is its tokens for each by our own count, `of_length` for each that was asked for: 1 where lengths are its.
+    """
+
+    n: int
+    scale: float | None
+    of_length: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Length:
-    """One kind at one length. `distances` are how far from the needle wrong answers looked, where that is known."""
+    """One kind at one length.
+
+    `unread` trials were answered sooner than their prompt can be read; of `untimed` further ones TTFT does not count
+    either: retried, of the warm-up, or in part out of a cache. `distances` are how far from the needle wrong answers
+    looked, where that is known.
+    """
 
     kind: str
     length: int
@@ -87,6 +115,10 @@ class Length:
     depth: Depth
     ends: Ends
     distances: np.ndarray
+    detail: Detail
+    counted: Counted
+    unread: int
+    untimed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +134,7 @@ class Findings:
     bases: tuple[Base, ...]
     closed_book: ClosedBook | None
     degenerate: str | None
+    counted: Counted
 
 
 def findings(trials: Trials, seed: int, threshold: float = THRESHOLD) -> Findings:
@@ -128,6 +161,7 @@ def findings(trials: Trials, seed: int, threshold: float = THRESHOLD) -> Finding
         bases=tuple(bases(trials)),
         closed_book=closed_book(trials),
         degenerate=degenerate(trials),
+        counted=_counted(ordinary),
     )
 
 
@@ -158,7 +192,30 @@ def _length(kind: str, length: int, trials: Trials, depth: Depth, threshold: flo
         depth=depth,
         ends=reliable_ends(kind, length, trials, threshold),
         distances=away[np.isfinite(away)],
+        detail=_detail(trials),
+        counted=_counted(trials),
+        unread=int(np.count_nonzero(trials.unread)),
+        untimed=int(np.count_nonzero(np.isfinite(trials.ttft_ms) & ~trials.ttft_counts & ~trials.unread)),
     )
+
+
+def _detail(trials: Trials) -> Detail:
+    """An answer without a line, or without names, has none of them right."""
+    heard = trials.of(trials.answered)
+    lined, named = np.isfinite(heard.line_right), np.isfinite(heard.f1)
+    return Detail(
+        lines=int(np.count_nonzero(heard.line_right == 1)) if lined.any() else None,
+        f1=float(np.where(named, heard.f1, 0.0).mean()) if named.any() else None,
+        of=len(heard),
+    )
+
+
+def _counted(trials: Trials) -> Counted:
+    whole = trials.of(np.isfinite(trials.input_tokens / trials.our_tokens) & trials.answered)
+    if not len(whole):
+        return Counted(0, None, None)
+    scale, of_length = (float(np.median(whole.input_tokens / per)) for per in (whole.our_tokens, whole.length))
+    return Counted(len(whole), scale, of_length)
 
 
 def outcomes(trials: Trials) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 If TTFT depends on depth all the same, something of the prompt was read before (a prefix cache: TTFT falls with depth),
 or the order of sending was not random. It is no finding about the model. The test deals the log TTFT of a block anew
-among its depths; trials of one kind and length are a block where depth was drawn for each. Its level is 1 %, because
+among its depths. Where depth was drawn for each trial, those of one kind and length that were due one after the other
+take the place of a block: under load the queue decides on TTFT, and neighbours wait alike. Its level is 1 %, because
 every run is held to it.
 """
 
@@ -16,9 +17,9 @@ from latbench.analysis.needle.trials import Trials
 
 LEVEL = 0.01
 PERMUTATIONS = 1_999
+NEIGHBOURS = 10
+"""So many trials that follow one another are dealt among one another where there are no blocks."""
 _AT_ONCE = 250  # deals in memory: a group may be thousands of trials
-FLOOR_SHARE = 0.25
-"""A TTFT below this share of the shortest one of a quiet endpoint cannot have read the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +66,12 @@ def ttft_against_depth(trials: Trials, seed: int, permutations: int = PERMUTATIO
 def _groups(trials: Trials) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Depths and log TTFT (about its mean) of what may be dealt among one another."""
     for _, _, alike in trials.by_length():
-        _, group = np.unique(alike.block if is_blocked(alike) else alike.kind, return_inverse=True)
+        if is_blocked(alike):
+            _, group = np.unique(alike.block, return_inverse=True)
+        else:
+            group = np.arange(len(alike)) // NEIGHBOURS
         order = np.argsort(group, kind="stable")
         for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
             if len(rows) > 1:
                 logs = np.log(alike.ttft_ms[rows])
                 yield alike.depth[rows], logs - logs.mean()
-
-
-def served_from_cache(ttft_ms: np.ndarray, quiet_ttft_ms: np.ndarray) -> np.ndarray:
-    """Which answers came faster than the prompt can be read, by the TTFT of the same length on a quiet endpoint.
-
-    Their TTFT is nobody's: whole answers were served from somewhere. Nothing is said where no quiet TTFT is known.
-    """
-    known = quiet_ttft_ms[np.isfinite(quiet_ttft_ms)]
-    floor = FLOOR_SHARE * float(known.min()) if len(known) else 0.0
-    found: np.ndarray = ttft_ms < floor  # NaN is not
-    return found

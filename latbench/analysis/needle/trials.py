@@ -23,7 +23,9 @@ class TrialRow(NamedTuple):
 
     `length` is the tokens that were asked for. `stratum` and `depth` are shares of the code block; the stratum is None
     where depth was drawn over the whole file. `right` says that the answer was, whatever the outcome. `ttft_counts` is
-    false for what was retried or came from a cache. `named_depth` is where the thing stands that was named.
+    false for what was retried or came from a cache, `unread` true where TTFT is less than reading takes. `named_depth`
+    is where the thing stands that was named. `our_tokens` is the length of the prompt by our own count. `line_right`
+    and `f1` are details of an answer, None where the kind has none such.
     """
 
     kind: str
@@ -41,6 +43,10 @@ class TrialRow(NamedTuple):
     named_depth: float | None = None
     chance: float = 0.0
     e2e_ms: float | None = None
+    our_tokens: int | None = None
+    line_right: bool | None = None
+    f1: float | None = None
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,10 @@ class Trials:
     named_depth: np.ndarray
     chance: np.ndarray
     e2e_ms: np.ndarray
+    our_tokens: np.ndarray
+    line_right: np.ndarray
+    f1: np.ndarray
+    unread: np.ndarray
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -127,4 +137,8 @@ def columns(rows: Iterable[TrialRow]) -> Trials:
         named_depth=numbers("named_depth"),
         chance=numbers("chance"),
         e2e_ms=numbers("e2e_ms"),
+        our_tokens=numbers("our_tokens"),
+        line_right=numbers("line_right"),
+        f1=numbers("f1"),
+        unread=truths("unread"),
     )

@@ -11,8 +11,8 @@ import numpy as np
 from scipy import stats
 
 from latbench.analysis.needle.trials import CANARY, ORDINARY, Trials
+from latbench.model.needle import TrialOutcome
 
-SHORT = 0.97
 LEVEL = 0.01
 LEAST_SHARE = 0.05
 """Fewer short counts than this among all are reported, and are no verdict."""
@@ -23,9 +23,9 @@ HEAD, TAIL, UNKNOWN = "head", "tail", "unknown"
 class Truncation:
     """What the witnesses say of one length.
 
-    `short` of `counted` trials had fewer input tokens than were sent; `read_share` is the median of what was counted
-    among those. `cut` says which end is missing, None where there is no verdict. `canaries` has, for the first and the
-    last percent, how many were found of how many; empty without canaries.
+    `short` of `counted` trials were graded as cut, for their count of input tokens; `read_share` is the median of what
+    was counted among those. `cut` says which end is missing, None where there is no verdict. `canaries` has, for the
+    first and the last percent, how many were found of how many; empty without canaries.
     """
 
     length: int
@@ -50,7 +50,7 @@ def cut_lengths(found: list[Truncation]) -> frozenset[int]:
 def _of_length(length: int, trials: Trials) -> Truncation:
     ratio = trials.input_tokens / trials.expected_input_tokens
     counted = np.isfinite(ratio)
-    short = counted & (ratio < SHORT)
+    short = counted & (trials.outcome == TrialOutcome.TRUNCATED_PROMPT)
     number = int(np.count_nonzero(short))
     cut = None
     if number > 1 and number > LEAST_SHARE * np.count_nonzero(counted):
