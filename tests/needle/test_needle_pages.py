@@ -114,7 +114,7 @@ def test_of_a_long_answer_the_beginning_is_kept(folder: Path) -> None:
 # --- usage ------------------------------------------------------------------------------------------------------------
 
 
-def row(tokens: float | None, ours: int = 10_000, **changes: Any) -> TrialRow:
+def row(tokens: float | None, ours: int | None = 10_000, **changes: Any) -> TrialRow:
     plain = TrialRow("bug", "none", 10_000, "b", 0.5, 0.5, TrialOutcome.CORRECT, True, input_tokens=tokens)
     return plain._replace(our_tokens=ours, **changes)
 
@@ -141,13 +141,15 @@ def test_too_few_shorter_prompts_say_nothing() -> None:
 
 
 def test_a_scale_that_is_known_says_what_to_expect() -> None:
-    whole, cut = calibrated([row(10_500), row(9_500)], 1.1)
+    whole, cut, uncounted = calibrated([row(10_500), row(9_500), row(100, None)], 1.1)
+    assert uncounted.outcome == TrialOutcome.CORRECT
     assert (whole.outcome, cut.outcome) == (TrialOutcome.CORRECT, TrialOutcome.TRUNCATED_PROMPT)
 
 
 def test_an_answer_that_came_sooner_than_reading_takes_has_no_ttft() -> None:
     quiet = [row(None, ttft_ms=ttft_ms) for ttft_ms in (400.0, 410.0, 2.0)]
-    found = without_unread([*quiet, row(None, ttft_ms=4_000.0), row(None)], quiet)
+    failed = [row(None), row(None, ttft_ms=1.0, ttft_counts=False)]  # these say nothing of reading
+    found = without_unread([*quiet, row(None, ttft_ms=4_000.0), row(None)], [*quiet, *failed])
     assert [one.unread for one in found] == [False, False, True, False, False]
     assert [one.ttft_counts for one in found] == [True, True, False, True, True]
     elsewhere = [one._replace(length=4_000) for one in quiet]
