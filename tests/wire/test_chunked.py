@@ -1,4 +1,7 @@
-"""Chunked framing: the same body at every split, its end found in the very read that brings it, and broken ones refused."""
+"""Chunked framing: the same body at every split, its end found in the read that brings it, broken ones refused."""
+
+from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -25,7 +28,7 @@ def encoded(draw: st.DrawFn) -> tuple[bytes, bytes]:
 def fed(wire: bytes, cuts: list[int]) -> tuple[bytes, ChunkedBody]:
     body = ChunkedBody()
     edges = sorted({0, len(wire), *(cut % (len(wire) + 1) for cut in cuts)})
-    return b"".join(body.feed(wire[a:b]) for a, b in zip(edges, edges[1:], strict=False)), body
+    return b"".join(body.feed(wire[a:b]) for a, b in pairwise(edges)), body
 
 
 @given(encoded(), st.lists(st.integers(0, 500), max_size=12), st.binary(max_size=9))
@@ -53,17 +56,16 @@ def test_a_body_that_was_cut_has_not_ended(case: tuple[bytes, bytes], cut: int) 
 
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=4))
 def test_noise_is_a_body_or_an_error(noise: bytes, cuts: list[int]) -> None:
-    try:
-        fed(noise, cuts)
-    except DecodeError as fault:
-        assert "chunked framing is broken" in str(fault)
+    with suppress(DecodeError):
+        found, _ = fed(noise, cuts)
+        assert len(found) <= len(noise)
 
 
-@pytest.mark.parametrize(
-    "wire",
-    [b"\r\n", b"g\r\n", b"0x5\r\n", b"+5\r\n", b"5_0\r\n", b" 5\r\n", b"-1\r\n", b"1" * 17 + b"\r\n", b";a=b\r\n"]
-    + [b"3\r\nabcd\r\n", b"3\r\nabcX", b"3\r\nabc\rX\n", b"5" + b"1" * 9000, b"5;" + b"a" * 9000 + b"\r\n"],
-)
+NO_SIZES = [b"", b"g", b"0x5", b"+5", b"5_0", b" 5", b"-1", b"1" * 17, b";a=b"]
+NO_ENDS = [b"3\r\nabcd\r\n", b"3\r\nabcX", b"3\r\nabc\rX\n", b"5" + b"1" * 9000, b"5;" + b"a" * 9000 + b"\r\n"]
+
+
+@pytest.mark.parametrize("wire", [*(size + b"\r\n" for size in NO_SIZES), *NO_ENDS])
 @pytest.mark.parametrize("split", [False, True])
 def test_what_is_no_framing_is_refused(wire: bytes, split: bool) -> None:
     with pytest.raises(DecodeError, match="chunked framing is broken"):
