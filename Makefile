@@ -34,9 +34,9 @@ test-long: $(DEV)  ## the long matrix
 test-again: $(DEV)  ## what failed last, alone: on a busy machine, a real failure or only too much at once?
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(COVERAGE)
 
-test-all: $(DEV)  ## both, with their coverage
-	$(MAKE) test COVERAGE="--cov --cov-report= --cov-fail-under=0"
-	$(MAKE) test-long COVERAGE="--cov --cov-append --cov-report=term:skip-covered"
+test-all: $(DEV)  ## both, with the coverage of the fast ones
+	$(MAKE) test COVERAGE="--cov --cov-report=term:skip-covered"
+	$(MAKE) test-long
 
 check: $(DEV)  ## format, lint, types, import contracts, generated pages
 	$(BIN)/ruff format --check .

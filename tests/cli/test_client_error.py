@@ -33,6 +33,7 @@ def test_the_null_test_comes_first_and_stays(cli: Cli, endpoint: Served) -> None
     assert "null test with 4 streams: TTFT +" in markdown
 
 
+@pytest.mark.long
 def test_without_it_the_lags_are_there(cli: Cli, endpoint: Served) -> None:
     cli.prompts()
     done = cli.run(*one_off(endpoint.url, 200, 4, "--no-null-test"), env=WITH)

@@ -50,6 +50,7 @@ def test_a_fifth_slower_is_found_and_the_same_is_not_called_different(
     assert same.code in (0, 98), same.out
 
 
+@pytest.mark.long
 def test_runs_by_id_directory_and_file_and_what_cannot_be_compared(cli: Cli, endpoint: Served) -> None:
     first = run(cli, endpoint, "--out", "first", requests="40")
     run(cli, endpoint, requests="40", tokens="4")

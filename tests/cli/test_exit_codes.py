@@ -98,6 +98,7 @@ def test_their_order(stops: list[tuple[str, str]], verdict: str, results: list[s
     assert exit_code(record, summary) == code
 
 
+@pytest.mark.long
 def test_interrupted_before_a_failed_threshold(cli: Cli, start_sim: Callable[..., Served]) -> None:
     served = start_sim()
     load = {"shape": "closed", "concurrency": 2, "duration": "90s", "warmup": "0s"}
@@ -112,6 +113,7 @@ def test_interrupted_before_a_failed_threshold(cli: Cli, start_sim: Callable[...
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.long)])
+@pytest.mark.long
 def test_a_run_is_stopped_as_soon_as_a_threshold_is_out_of_reach(
     cli: Cli, start_sim: Callable[..., Served], workers: str
 ) -> None:
@@ -143,6 +145,7 @@ def test_a_run_is_stopped_as_soon_as_a_threshold_is_out_of_reach(
     assert whole.summary["thresholds"][0]["why"] is None
 
 
+@pytest.mark.long
 def test_thresholds_from_the_environment(cli: Cli, endpoint: Served) -> None:
     cli.prompts()
     done = cli.run(*one_off(endpoint.url, 8, 2), env={"LATBENCH_RUN_THRESHOLD": "errors == 0;ok >= 8"})

@@ -193,6 +193,7 @@ def test_flag_over_environment_over_file(cli: Cli, endpoint: Served) -> None:
     assert "many" in bad.err
 
 
+@pytest.mark.long
 def test_a_scenario_here_comes_before_the_shipped_one(cli: Cli, endpoint: Served) -> None:
     endpoints = [{"name": "mine", "api": "openai-chat", "base_url": endpoint.url, "model": "m"}]
     load = [{"shape": "closed", "concurrency": 2, "requests": 4}]
@@ -200,6 +201,7 @@ def test_a_scenario_here_comes_before_the_shipped_one(cli: Cli, endpoint: Served
     assert list(cli.run("run", "--json").summary["endpoints"]) == ["mine"]
 
 
+@pytest.mark.long
 def test_the_shipped_scenario_by_name(cli: Cli, endpoint: Served) -> None:
     """Its pack, its seed, and a model of one's own."""
     done = cli.run(*("run", "code-assistant", "--url", endpoint.url, "--model", "m"), *("--requests", "12", "--json"))
@@ -218,6 +220,7 @@ def test_the_simulated_endpoint_is_started_and_ended(cli: Cli) -> None:
     assert cli.family() == []
 
 
+@pytest.mark.long
 def test_prompts_of_ones_own_from_a_folder(cli: Cli, start_scripted: Callable[..., Scripted]) -> None:
     """Test cases in people's shapes, one with a file beside it; what arrives is what stands in them."""
     server = start_scripted(200, "data: {}\n\n", "text/event-stream")

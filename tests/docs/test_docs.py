@@ -410,7 +410,8 @@ def shape(report: str) -> list[str]:
     text = re.sub(r"p(50 +p90|50 +p10) .*", r"p\1", text)
     text = re.sub(r"n/a ≥[\d,]+|has [\d,]+|\d[\d,.]*(–\d[\d.]*)?", "0", text)
     lines = [re.sub(r"( 0)+$", " 0", re.sub(r"[ ─]+", " ", line).strip()) for line in text.splitlines()]
-    notes = ("n/a ≥N", "thin:", "0 % interval:", "few_beyond:", "dependent:", "p0 needs")
+    verdict = ("verdict:", "invalid:", "suspect:", "note:")  # a matter of how busy this machine is
+    notes = (*verdict, "n/a ≥N", "thin:", "0 % interval:", "few_beyond:", "dependent:", "p0 needs")
     return [line for line in lines if line and not line.startswith(notes)]
 
 

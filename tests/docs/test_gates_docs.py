@@ -42,7 +42,8 @@ def test_the_thresholds_of_the_example_pass(tmp_path: Path, environment: dict[st
     assert done.returncode in (0, 98), done.stdout + done.stderr  # on a busy machine requests may count for few
     suites = ET.parse(tmp_path / "thresholds.xml").getroot()
     assert [suites.get(key) for key in ("tests", "failures")] == ["11", "0"]
-    assert done.stdout.startswith("verdict: valid\nthresholds: ")
+    assert done.stdout.startswith("verdict: ")
+    assert "\nthresholds: " in done.stdout  # after the verdict's reasons, which are a matter of the machine
 
 
 @LONG
@@ -50,7 +51,10 @@ def test_the_runs_of_the_example_are_compared(tmp_path: Path, environment: dict[
     at(COMPARE, "https://host/v1", sim_url, tmp_path)
     done = run(COMPARE, "run: pair", tmp_path, environment)
     assert done.returncode == 0, done.stderr
-    assert "differs: nothing but the time" in done.stdout
+    differences = [line for line in done.stdout.splitlines() if line.startswith("differs: ")]
+    # The verdict of either run is a matter of the machine.
+    assert all("nothing but the time" in line or "verdict" in line or "validity" in line for line in differences)
+    assert differences
     document: dict[str, Any] = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
     assert document["claim"] == "descriptive"
     assert {(row["metric"], row["percentile"]) for row in document["rows"] if row["gate"]} == set(PRIMARY)

@@ -86,6 +86,7 @@ def test_every_api_loops_and_both_count_the_same(cli: Cli, sim: Served) -> None:
     assert "calls executed in sequence" in text
 
 
+@pytest.mark.long
 def test_plain_answers_and_loops_that_find_no_end(cli: Cli, sim: Served) -> None:
     apis = ("openai-chat", "anthropic", "gemini")
     summary = run(cli, endpoints(sim, *apis, stream=False), loop(max_rounds=ROUNDS))
@@ -95,12 +96,14 @@ def test_plain_answers_and_loops_that_find_no_end(cli: Cli, sim: Served) -> None
     assert sim.stats()["requests"] == len(apis) * LOOPS * ROUNDS
 
 
+@pytest.mark.long
 def test_a_limit_that_one_call_fits_into_ends_loops(cli: Cli, sim: Served) -> None:
     summary = run(cli, endpoints(sim, "openai-chat"), loop(), output={"max_tokens": 1}, tools=TOOLS[1:])
     assert sim.stats()["requests"] == sim.stats()["tool_calls"] == LOOPS
     assert summary["endpoints"]["openai-chat"]["tool_loop"]["outcomes"]["length"] == LOOPS
 
 
+@pytest.mark.long
 def test_a_budget_is_never_overspent_by_loops(cli: Cli, sim: Served) -> None:
     to = endpoints(sim, "openai-chat")
     cli.scenario(endpoints=to, load=loop(requests=20), tools=TOOLS, output={"max_tokens": 64}, budget={"requests": 31})
@@ -138,7 +141,7 @@ def test_what_cannot_be_is_refused_with_its_line(cli: Cli) -> None:
     url = "http://127.0.0.1:9/v1"
     to = [{"name": "old", "api": "openai-completions", "base_url": url, "model": "m"}]
     cli.scenario(endpoints=to, load=loop(), tools=TOOLS, output={"max_tokens": 8, "mode": "json_schema"})
-    done = cli.run("run", "mine.yaml")
+    done = cli.here("run", "mine.yaml")
     assert done.code == 2
     assert "endpoints[0].api: openai-completions has no tools, which tool_loop needs" in done.err
     assert "output.mode: only text where the load has a tool_loop" in done.err
@@ -147,11 +150,12 @@ def test_what_cannot_be_is_refused_with_its_line(cli: Cli) -> None:
 def test_a_flag_may_not_smuggle_in_an_api_without_tools(cli: Cli) -> None:
     to = [{"name": "a", "api": "openai-chat", "base_url": "http://127.0.0.1:9/v1", "model": "m"}]
     cli.scenario(endpoints=to, load=loop(), tools=TOOLS)
-    done = cli.run("run", "mine.yaml", "--api", "openai-completions")
+    done = cli.here("run", "mine.yaml", "--api", "openai-completions")
     assert (done.code, done.out) == (2, "")
     assert "--api: openai-completions has no tools" in done.err
 
 
+@pytest.mark.long
 def test_another_load_by_flag_leaves_the_tools_alone(cli: Cli, sim: Served) -> None:
     cli.scenario(endpoints=endpoints(sim, "openai-chat"), load=loop(), tools=TOOLS)
     done = cli.run("run", "mine.yaml", "--json", "--concurrency", "2", "--requests", "4", env=KEY)
@@ -166,7 +170,7 @@ def test_another_load_by_flag_leaves_the_tools_alone(cli: Cli, sim: Served) -> N
 def test_plan_reckons_with_all_round_trips(cli: Cli) -> None:
     to = [{"name": "a", "api": "openai-chat", "base_url": "http://127.0.0.1:9/v1", "model": "m"}]
     cli.scenario(endpoints=to, load=loop(max_rounds=5), tools=TOOLS)
-    done = cli.run("plan", "mine.yaml")
+    done = cli.here("plan", "mine.yaml")
     assert done.code == 0, done.err
     assert "requests: 20 in 4 tool loops, at most" in done.out
     assert "percentiles: depend on how many requests there will be" in done.out
