@@ -5,8 +5,10 @@ stands between a chunk's arrival and its stamp. The stamp of an event is that of
 """
 
 import hashlib
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 
 import aiohttp
 import numpy as np
@@ -23,6 +25,7 @@ from latbench.model.sample import Attempt, Headroom, Outcome, Sample, encode_gap
 from latbench.plan import toolbox
 from latbench.providers.base import Dialect, Framer
 from latbench.providers.headroom import headroom
+from latbench.wire.sse import SseFramer
 
 SLICE_NS = 200_000
 MESSAGE_CHARS = 300
@@ -30,6 +33,8 @@ REFUSAL_BYTES = 1 << 16  # of a refusal's body are read; what it says stands at 
 READ_ON_CHARS = 1 << 20  # of an answer are counted and graded
 _EVENTS_BETWEEN_LOOKS = 8
 _PART_BYTES = 1 << 14  # of a read are framed at a time
+_READS_AT_ONCE = 64  # are decoded in about half a slice
+_BYTES_AT_ONCE = 1 << 16
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")  # OpenAI, Anthropic, AWS, Azure
 
 
@@ -69,6 +74,7 @@ class Exchange:
     _events: list[bytes] = field(default_factory=list)
     _event: int = 0
     _event_ns: int = 0
+    _unusual_until: int = 0
     _closed: bool = False
     scheduled: bool = False
     reported: bool = False
@@ -190,7 +196,14 @@ class Exchange:
     def _decode_until(self, until_ns: int) -> bool:
         decode, answer = self.dialect.decode, self.answer
         to_go = _EVENTS_BETWEEN_LOOKS
-        while self._event < len(self._events) or self._next_events():
+        while True:
+            if self._event == len(self._events):
+                if self._decode_usual():
+                    if raw_ns() >= until_ns:
+                        return False
+                    continue
+                if not self._next_events():
+                    return True
             while self._event < len(self._events):
                 payload = self._events[self._event]
                 self._event += 1
@@ -202,6 +215,36 @@ class Exchange:
                     to_go = _EVENTS_BETWEEN_LOOKS
             if len(self._events) != 1 and raw_ns() >= until_ns:
                 return False
+
+    def _decode_usual(self) -> bool:
+        """Decode the next reads all at once, where they are what nearly all are: whole events, of the usual form.
+
+        False where they are not, or there are none; they are then decoded event by event.
+        """
+        reads, framer, decode_lines = self.reads, self._framer, self.dialect.decode_lines
+        start = self._decoded
+        stop = min(start + _READS_AT_ONCE, len(reads.data))
+        if decode_lines is None or start < self._unusual_until or start == stop or not isinstance(framer, SseFramer):
+            return False
+        self._unusual_until = stop
+        try:
+            reads.frame(stop)
+        except DecodeError:
+            if reads.framed == start:
+                raise
+            stop = reads.framed  # what is before the break counts
+        bodies = reads.data[start:stop]
+        found = framer.feed_usual(bodies) if sum(map(len, bodies)) <= _BYTES_AT_ONCE else None
+        if found is None:
+            return False
+        lines, counts = found
+        stamps = reads.at_ns[start:stop]
+        if counts.count(1) != len(counts):
+            stamps = array("q", chain.from_iterable(map(repeat, stamps, counts)))
+        if not decode_lines(lines, stamps, self.answer):
+            return False
+        reads.data[start:stop] = [b""] * (stop - start)
+        self._decoded = stop
         return True
 
     def _next_events(self) -> bool:

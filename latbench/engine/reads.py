@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from latbench.model.errors import DecodeError
 from latbench.wire.chunked import ChunkedBody
 
 MAX_ANSWER_BYTES = 64 << 20
@@ -31,7 +32,8 @@ class Reads:
     then a broken connection may be replaced without the endpoint having done anything.
 
     With `chunked`, pieces from number `framed` on are still as they came off the wire, and `on_end` is to be called
-    when the last one has been found. `first_byte_ns` is that of the body's first byte, as far as it is framed.
+    when the last one has been found; `broken` says why none can be found any more. `first_byte_ns` is that of the
+    body's first byte, as far as it is framed.
     """
 
     data: list[bytes] = field(default_factory=list)
@@ -46,6 +48,7 @@ class Reads:
     new_connection: bool = False
     chunked: ChunkedBody | None = None
     framed: int = 0
+    broken: DecodeError | None = None
     on_end: Callable[[], None] | None = None
 
     def add(self, piece: bytes, now_ns: int) -> None:
@@ -59,20 +62,31 @@ class Reads:
         """Turn the pieces before number `until` into bytes of the body. Raises DecodeError for broken framing."""
         body = self.chunked
         if body is None:
-            if self.first_byte_ns is None and self.at_ns:
-                self.first_byte_ns = self.at_ns[0]
+            if self.first_byte_ns is None:
+                self.first_byte_ns = self._at(0)
             return
-        data = self.data
-        while self.framed < until:
-            number = self.framed
-            self.framed += 1
-            data[number] = piece = body.feed(data[number])
-            if piece and self.first_byte_ns is None:
-                self.first_byte_ns = self.at_ns[number]
-            if body.ended and self.on_end is not None:
-                self.end_ns = self.at_ns[number]
-                ended, self.on_end = self.on_end, None
-                ended()
+        if self.broken is not None and until > self.framed:
+            raise self.broken
+        data, number = self.data, self.framed
+        try:
+            while number < until:
+                data[number] = piece = body.feed(data[number])
+                if self.first_byte_ns is None and piece:
+                    self.first_byte_ns = self._at(number)
+                if body.ended and self.on_end is not None:
+                    self.end_ns = self._at(number)
+                    ended, self.on_end = self.on_end, None
+                    ended()
+                number += 1
+        except DecodeError as fault:
+            self.broken = fault
+            raise
+        finally:
+            self.framed = number
+
+    def _at(self, number: int) -> int | None:
+        """The stamp of a piece; None where the hooks have lost it, which their self-test will notice."""
+        return self.at_ns[number] if number < len(self.at_ns) else None
 
     def body(self) -> bytes:
         """Everything so far. Raises DecodeError for broken framing."""

@@ -160,15 +160,16 @@ class StampedHandler(ResponseHandler):
 
     def _parse(self, data: bytes, now: int, reads: Reads) -> None:
         """The head, and a body that aiohttp has to understand."""
-        rest = b""
+        rest, alone = b"", False
         if not reads.any_bytes and data[:12] == b"HTTP/1.1 200":
             end = data.find(b"\r\n\r\n") + 4
-            if end >= _SHORTEST_END:
+            alone = end >= _SHORTEST_END
+            if alone:
                 data, rest = data[:end], data[end:]
         reads.any_bytes = True
         super().data_received(data)
         if self._body is None:
-            self._take_head(now, reads)
+            self._take_head(now, reads, alone=alone)
         if self._raw:
             if rest:
                 self._keep(rest, now, reads)
@@ -177,8 +178,8 @@ class StampedHandler(ResponseHandler):
             super().data_received(rest)
         self._take_body(now, reads)
 
-    def _take_head(self, now: int, reads: Reads) -> None:
-        """The head of the answer, if the parser has it whole."""
+    def _take_head(self, now: int, reads: Reads, *, alone: bool) -> None:
+        """The head of the answer, if the parser has it whole; `alone` if it has nothing of the body."""
         while self._buffer:
             (message, body), _ = self._buffer.popleft()
             if message.code < 200:
@@ -186,7 +187,13 @@ class StampedHandler(ResponseHandler):
             self._body = body
             reads.headers_ns = now
             reads.head = _head(message.code, message.headers)
-            if message.chunked and not message.compression and body is not EMPTY_PAYLOAD and not body.is_eof():
+            if (
+                alone
+                and message.chunked
+                and not message.compression
+                and body is not EMPTY_PAYLOAD
+                and not body.is_eof()
+            ):
                 self._raw = True
                 reads.chunked, reads.on_end = ChunkedBody(), self._end
             return
@@ -199,12 +206,16 @@ class StampedHandler(ResponseHandler):
                 reads.add(body.read_nowait(), now)
             if reads.size > MAX_ANSWER_BYTES:
                 self._abort()
-        fault = (body.exception() if body is not None else None) or self.exception()
-        if fault is not None:
-            self._fail(fault)
-        elif body is not None and body.is_eof():
+        if self._is_whole(body):
             reads.end_ns = now
             self._end()
+        elif (fault := (body.exception() if body is not None else None) or self.exception()) is not None:
+            self._fail(fault)
+
+    @staticmethod
+    def _is_whole(body: StreamReader | None) -> bool:
+        """Whether the answer has ended, whatever came after it."""
+        return body is not None and body.is_eof() and body.exception() is None
 
     def _abort(self) -> None:
         if self.transport is not None:
@@ -234,14 +245,12 @@ class StampedHandler(ResponseHandler):
         reads = self.reads
         if reads is None:
             return
-        fault = (body.exception() if body is not None else None) or self.exception()
-        if fault is not None:
-            self._fail(fault)
-        elif body is not None and body.is_eof():  # an answer that lasts until the connection is closed
+        if self._is_whole(body):  # an answer that lasts until the connection is closed
             reads.end_ns = raw_ns()
             self._end()
         else:
-            self._fail(ServerDisconnectedError())
+            broken = body.exception() if body is not None else None
+            self._fail(broken or self.exception() or ServerDisconnectedError())
 
 
 class StampedTransport:

@@ -10,6 +10,7 @@ The sign of completion is a finish reason or `[DONE]`: some servers never send t
 error, which is why an error always beats both.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -84,6 +85,7 @@ class _Chunk(Wire):
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
+_DONE = b"\n[DONE]"
 
 
 def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
@@ -125,7 +127,66 @@ def decode(payload: bytes, at_ns: int, answer: Answer) -> None:
     if payload.startswith(b"[DONE]"):
         answer.complete = True
         return
-    chunk = parse(_CHUNK, payload, "a chat completion")
+    _add_chunk(parse(_CHUNK, payload, "a chat completion"), payload, at_ns, answer)
+
+
+def decode_lines(lines: bytes, stamps: Sequence[int], answer: Answer) -> bool:
+    """Many events, `[DONE]` nowhere but at the end. See `Dialect`; raises DecodeError as `decode` does."""
+    whole, done = (lines[: -len(_DONE)], True) if lines.endswith(_DONE) else (lines, False)
+    try:
+        chunks = _CHUNK.decode_lines(whole)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if len(chunks) + done != len(stamps):
+        return False  # a payload without anything; one that goes over two lines, each of them no JSON
+    add_text, add_stamp = answer.text.append, answer.output_ns.append
+    for number, chunk in enumerate(chunks):
+        piece = _only_text(chunk, answer)
+        if piece is None:
+            _add_chunk(chunk, whole.split(b"\n", number + 1)[number], stamps[number], answer)
+        elif piece:
+            add_text(piece)
+            add_stamp(stamps[number])
+            if answer.first_text_ns is None:
+                answer.first_text_ns = stamps[number]
+    answer.complete = answer.complete or done
+    return True
+
+
+def _only_text(chunk: _Chunk, answer: Answer) -> str | None:
+    """The text of a chunk that has one choice and nothing else that is new; None for any other chunk."""
+    choices = chunk.choices
+    if (
+        not choices
+        or len(choices) > 1
+        or chunk.usage
+        or chunk.error
+        or chunk.x_groq is not None
+        or chunk.object == "error"
+        or (chunk.id and not answer.request_id)
+        or (chunk.model and not answer.model)
+        or (chunk.system_fingerprint and not answer.fingerprint)
+    ):
+        return None
+    choice = choices[0]
+    delta = choice.delta
+    if (
+        delta is None
+        or choice.finish_reason
+        or choice.error
+        or delta.reasoning_content
+        or delta.reasoning
+        or delta.reasoning_details
+        or delta.refusal
+        or delta.tool_calls
+        or delta.function_call is not None
+    ):
+        return None
+    content = delta.content
+    return content if isinstance(content, str) else None
+
+
+def _add_chunk(chunk: _Chunk, payload: bytes, at_ns: int, answer: Answer) -> None:
     if chunk.choices is msgspec.UNSET and chunk.usage is msgspec.UNSET and not _is_known(chunk):
         raise DecodeError(f"not a chunk of a chat completion: {excerpt(payload)}")
     _add_error(chunk, payload, answer)
@@ -230,6 +291,7 @@ DIALECT = Dialect(
     framer=SseFramer,
     decode=decode,
     decode_plain=decode_plain,
+    decode_lines=decode_lines,
     refusal=refusal_of_status,
     own=frozenset({"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
     | PAST_BUDGET,

@@ -9,8 +9,8 @@ import re
 
 from latbench.model.errors import DecodeError
 
-_WHOLE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
+_USUAL = {b"%x" % size: size for size in range(1, 4096)}  # a size as nearly all servers write it
 _LONGEST_LINE = 8190
 _SHOWN = 40
 
@@ -30,15 +30,29 @@ class ChunkedBody:
 
     def feed(self, data: bytes) -> bytes:
         """The bytes of the body in `data`. Raises DecodeError where the framing is broken."""
-        # The usual read is one whole chunk; every chunk of every answer comes through here.
-        if not (self._left or self._line_ends or self._held or self._in_trailers):
-            size_line = _WHOLE.match(data)
-            if size_line is not None:
-                start = size_line.end()
-                size = int(size_line[1], 16)
-                if size and len(data) == start + size + 2 and data[-2:] == b"\r\n":
-                    return data[start:-2]
-        return self._feed_any(data)
+        # The usual read is whole chunks, most often one; every chunk of every answer comes through here.
+        if self._left or self._line_ends or self._held or self._in_trailers:
+            return self._feed_any(data)
+        end = data.find(b"\r\n")
+        size = _USUAL.get(data[:end])
+        if size is not None and len(data) == end + size + 4 and data[-2:] == b"\r\n":
+            return data[end + 2 : -2]
+        return self._feed_whole(data)
+
+    def _feed_whole(self, data: bytes) -> bytes:
+        """Several whole chunks; what is not one, with all that follows it, is left to `_feed_any`."""
+        found: list[bytes] = []
+        at, length = 0, len(data)
+        while at < length:
+            end = data.find(b"\r\n", at)
+            size = _USUAL.get(data[at:end])
+            stop = end + 2 + (size or 0)
+            if size is None or data[stop : stop + 2] != b"\r\n":
+                found.append(self._feed_any(data[at:] if at else data))
+                break
+            found.append(data[end + 2 : stop])
+            at = stop + 2
+        return b"".join(found)
 
     def _feed_any(self, data: bytes) -> bytes:
         """Any bytes at all."""

@@ -364,3 +364,71 @@ def test_any_json_is_decoded_or_refused(document: object) -> None:
         except DecodeError:
             continue
         assert len(answer.output_ns) <= 1
+
+
+EVENTS = st.one_of(
+    st.text(max_size=4).map(lambda text: {"id": "c", "model": "m", **delta(content=text)}),
+    st.sampled_from(
+        [
+            delta(content="a", reasoning_content="b"),
+            delta(role="assistant", content=""),
+            delta(content=[{"type": "text", "text": "part"}]),
+            delta(refusal="no"),
+            delta(tool_calls=[{"index": 0, "id": "t", "function": {"name": "f", "arguments": "{}"}}]),
+            delta(finish="stop"),
+            {**delta(content="x"), "system_fingerprint": "fp", "usage": None},
+            {**delta(content="x"), "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+            {"choices": [{"delta": {"content": "a"}}, {"index": 1, "delta": {"content": "b"}}]},
+            {"choices": [], "usage": {"completion_tokens": 5}},
+            {"error": {"message": "busy", "code": 503}},
+            {"object": "error", "message": "busy"},
+            {"choices": None},
+            {},
+        ]
+    ),
+    JSON,
+)
+PAYLOADS = st.lists(
+    st.one_of(
+        EVENTS.map(lambda event: json.dumps(event).encode()), st.sampled_from([b"", b"[DONE]", b"{", b"1,", b"1 2"])
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def one_by_one(payloads: list[bytes], answer: Answer) -> bool:
+    try:
+        for at, payload in enumerate(payloads):
+            DIALECT.decode(payload, at, answer)
+    except DecodeError:
+        return False
+    return True
+
+
+@given(PAYLOADS, st.booleans())
+def test_many_events_at_once_are_what_each_is_by_itself_or_nothing(payloads: list[bytes], done: bool) -> None:
+    payloads = [*payloads, *([b"[DONE]"] if done else [])]
+    assert DIALECT.decode_lines is not None
+    at_once, apart = Answer(), Answer()
+    decodable = one_by_one(payloads, apart)
+    try:
+        taken = DIALECT.decode_lines(b"\n".join(payloads), range(len(payloads)), at_once)
+    except DecodeError:
+        assert not decodable
+    else:
+        assert at_once == (apart if taken else Answer())
+        assert decodable or not taken
+
+
+def test_the_usual_stream_is_taken_at_once() -> None:
+    first = {"id": "i", "model": "m", **delta(role="assistant", content="")}
+    usage = {"id": "i", "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+    events = [first, delta(content="a"), delta(content="b"), delta(finish="stop"), usage]
+    lines = b"\n".join([*(json.dumps(event).encode() for event in events), b"[DONE]"])
+    answer = Answer()
+    assert DIALECT.decode_lines is not None
+    assert DIALECT.decode_lines(lines, [7, 8, 9, 10, 11, 11], answer)
+    assert (answer.text, list(answer.output_ns), answer.first_text_ns) == (["a", "b"], [8, 9], 8)
+    assert (answer.complete, answer.finish_reason, answer.usage) == (True, "stop", Usage(1, 2))
+    assert not DIALECT.decode_lines(b'{"choices": []}\n', [1, 2], answer)
