@@ -33,8 +33,9 @@ REFUSAL_BYTES = 1 << 16  # of a refusal's body are read; what it says stands at 
 READ_ON_CHARS = 1 << 20  # of an answer are counted and graded
 _EVENTS_BETWEEN_LOOKS = 8
 _PART_BYTES = 1 << 14  # of a read are framed at a time
-_READS_AT_ONCE = 64  # are decoded in about half a slice
+_READS_AT_ONCE = 32  # are decoded in less than half a slice
 _BYTES_AT_ONCE = 1 << 16
+_READS_WORTH_IT = 32  # fewer are left to the next time
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")  # OpenAI, Anthropic, AWS, Azure
 
 
@@ -75,6 +76,7 @@ class Exchange:
     _event: int = 0
     _event_ns: int = 0
     _unusual_until: int = 0
+    _count: int = 0
     _closed: bool = False
     scheduled: bool = False
     reported: bool = False
@@ -174,6 +176,15 @@ class Exchange:
         """Raw stamp of the last output decoded so far."""
         return self.answer.output_ns[-1] if self.answer.output_ns else None
 
+    def may_wait(self) -> bool:
+        """Whether decoding may wait for more: a few reads, some of them new since this was asked last.
+
+        Where nothing comes, or there was no output yet, what is here may be what the limits are about.
+        """
+        count = len(self.reads.data)
+        new, self._count = count > self._count, count
+        return new and count - self._decoded < _READS_WORTH_IT and bool(self.answer.output_ns)
+
     def decode(self, until_ns: int) -> bool:
         """Decode what has arrived, until the raw clock passes `until_ns`; true when nothing is left.
 
@@ -221,10 +232,10 @@ class Exchange:
 
         False where they are not, or there are none; they are then decoded event by event.
         """
-        reads, framer, decode_lines = self.reads, self._framer, self.dialect.decode_lines
+        reads, framer, decode_many = self.reads, self._framer, self.dialect.decode_many
         start = self._decoded
         stop = min(start + _READS_AT_ONCE, len(reads.data))
-        if decode_lines is None or start < self._unusual_until or start == stop or not isinstance(framer, SseFramer):
+        if decode_many is None or start < self._unusual_until or start == stop or not isinstance(framer, SseFramer):
             return False
         self._unusual_until = stop
         try:
@@ -237,11 +248,11 @@ class Exchange:
         found = framer.feed_usual(bodies) if sum(map(len, bodies)) <= _BYTES_AT_ONCE else None
         if found is None:
             return False
-        lines, counts = found
+        payloads, counts = found
         stamps = reads.at_ns[start:stop]
         if counts.count(1) != len(counts):
             stamps = array("q", chain.from_iterable(map(repeat, stamps, counts)))
-        if not decode_lines(lines, stamps, self.answer):
+        if not decode_many(payloads, stamps, self.answer):
             return False
         reads.data[start:stop] = [b""] * (stop - start)
         self._decoded = stop

@@ -16,6 +16,9 @@ MAX_ANSWER_BYTES = 64 << 20
 """An answer that is larger is no answer: the connection is closed and the exchange malformed."""
 
 
+_FEW = 4  # reads, for which looking at all of them together does not pay
+
+
 @dataclass(slots=True)
 class Head:
     """Status and headers of an answer; header names in lower case."""
@@ -70,6 +73,10 @@ class Reads:
         data, number = self.data, self.framed
         try:
             while number < until:
+                # The first and the last read of an answer are longer than others, and looked at by themselves.
+                if number and until - number > _FEW and (bodies := body.feed_usual(data[number : until - 1])):
+                    data[number : until - 1] = bodies
+                    number = until - 1
                 data[number] = piece = body.feed(data[number])
                 if self.first_byte_ns is None and piece:
                     self.first_byte_ns = self._at(number)

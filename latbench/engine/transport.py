@@ -148,7 +148,9 @@ class StampedHandler(ResponseHandler):
 
     def _keep(self, data: bytes, now: int, reads: Reads) -> None:
         """A piece of a chunked body: only where it may be the last one it is looked at now."""
-        reads.add(data, now)
+        reads.data.append(data)
+        reads.at_ns.append(now)
+        reads.size += len(data)
         if reads.size > MAX_ANSWER_BYTES:
             self._abort()
         elif data[-2:] != b"\r\n" or data[-4:] == b"\r\n\r\n" or len(data) < _SHORTEST_END:

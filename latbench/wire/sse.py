@@ -57,28 +57,32 @@ class SseFramer:
             return []
         return self._feed_lines(data)
 
-    def feed_usual(self, reads: list[bytes]) -> tuple[bytes, list[int]] | None:
-        """The payloads that many reads end, as lines, and how many of them are each read's.
+    def feed_usual(self, reads: list[bytes]) -> tuple[list[bytes], list[int]] | None:
+        """The payloads that many reads end, and how many of them are each read's.
 
         None where there is anything but whole events of one line `data: ...` each; nothing has been fed then. What is
-        here done at once for all of them takes a tenth of the time that `feed` takes for each.
+        here done at once for all of them takes a part of the time that `feed` takes for each.
         """
-        counts = [read.count(b"\n\n") for read in reads]
-        events = sum(counts)
         body = b"".join(reads)
-        if not (
-            self._idle
-            and body[:6] == b"data: "
-            and body.count(b"\n\ndata: ") == events - 1
-            and body.count(b"\n") == 2 * events  # two at each event's end, and none within
-            and [read[-2:] for read in reads].count(b"\n\n") + reads.count(b"") == len(reads)
-            and b"\r" not in body
-            and len(body) <= self._max
+        if not self._idle or b"\r" in body or len(body) > self._max:
+            return None
+        lines = body.split(b"\n")
+        events, counts = lines[:-1:2], [1] * len(reads)
+        if len(events) != len(reads) or not all(reads):
+            counts = [read.count(b"\n\n") for read in reads]
+        if (
+            any(lines[1::2])  # each event ends with a blank line
+            or len(lines) % 2 == 0
+            or lines[-1]
+            or sum(counts) != len(events)
+            or [event[:6] for event in events].count(b"data: ") != len(events)
+            or [read[-2:] for read in reads].count(b"\n\n") + reads.count(b"") != len(reads)
         ):
             return None
-        self._seen_event = True
-        self._at_start = False
-        return body[6:-2].replace(b"\n\ndata: ", b"\n"), counts
+        if events:
+            self._seen_event = True
+            self._at_start = False
+        return [event[6:] for event in events], counts
 
     def _feed_lines(self, data: bytes) -> list[bytes]:
         """Any bytes at all. Each byte is looked at once, however small the reads are."""

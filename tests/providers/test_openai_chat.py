@@ -2,6 +2,7 @@
 
 import json
 from array import array
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -366,6 +367,8 @@ def test_any_json_is_decoded_or_refused(document: object) -> None:
         assert len(answer.output_ns) <= 1
 
 
+USUAL = json.dumps({"id": "c", "model": "m", **delta(content="x")}).encode()
+TWO = USUAL.replace(b'"x"', b'"x", "y"')
 EVENTS = st.one_of(
     st.text(max_size=4).map(lambda text: {"id": "c", "model": "m", **delta(content=text)}),
     st.sampled_from(
@@ -390,7 +393,8 @@ EVENTS = st.one_of(
 )
 PAYLOADS = st.lists(
     st.one_of(
-        EVENTS.map(lambda event: json.dumps(event).encode()), st.sampled_from([b"", b"[DONE]", b"{", b"1,", b"1 2"])
+        EVENTS.map(lambda event: json.dumps(event).encode()),
+        st.sampled_from([b"", b"[DONE]", b"{", b"1,", b"1 2", TWO]),
     ),
     min_size=1,
     max_size=6,
@@ -406,18 +410,23 @@ def one_by_one(payloads: list[bytes], answer: Answer) -> bool:
     return True
 
 
-@given(PAYLOADS, st.booleans())
-def test_many_events_at_once_are_what_each_is_by_itself_or_nothing(payloads: list[bytes], done: bool) -> None:
+@given(st.sampled_from([[], [USUAL] * 2]), PAYLOADS, st.booleans())
+def test_many_events_at_once_are_what_each_is_by_itself_or_nothing(
+    earlier: list[bytes], payloads: list[bytes], done: bool
+) -> None:
     payloads = [*payloads, *([b"[DONE]"] if done else [])]
-    assert DIALECT.decode_lines is not None
+    assert DIALECT.decode_many is not None
     at_once, apart = Answer(), Answer()
+    one_by_one(earlier, apart)
+    DIALECT.decode_many(earlier, range(len(earlier)), at_once)
+    before = deepcopy(at_once)
     decodable = one_by_one(payloads, apart)
     try:
-        taken = DIALECT.decode_lines(b"\n".join(payloads), range(len(payloads)), at_once)
+        taken = DIALECT.decode_many(payloads, range(len(payloads)), at_once)
     except DecodeError:
         assert not decodable
     else:
-        assert at_once == (apart if taken else Answer())
+        assert at_once == (apart if taken else before)
         assert decodable or not taken
 
 
@@ -425,10 +434,23 @@ def test_the_usual_stream_is_taken_at_once() -> None:
     first = {"id": "i", "model": "m", **delta(role="assistant", content="")}
     usage = {"id": "i", "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
     events = [first, delta(content="a"), delta(content="b"), delta(finish="stop"), usage]
-    lines = b"\n".join([*(json.dumps(event).encode() for event in events), b"[DONE]"])
+    payloads = [*(json.dumps(event).encode() for event in events), b"[DONE]"]
     answer = Answer()
-    assert DIALECT.decode_lines is not None
-    assert DIALECT.decode_lines(lines, [7, 8, 9, 10, 11, 11], answer)
+    assert DIALECT.decode_many is not None
+    assert DIALECT.decode_many(payloads, [7, 8, 9, 10, 11, 11], answer)
     assert (answer.text, list(answer.output_ns), answer.first_text_ns) == (["a", "b"], [8, 9], 8)
     assert (answer.complete, answer.finish_reason, answer.usage) == (True, "stop", Usage(1, 2))
-    assert not DIALECT.decode_lines(b'{"choices": []}\n', [1, 2], answer)
+    assert not DIALECT.decode_many([b'{"choices": []}', b""], [1, 2], answer)
+
+
+def test_a_text_is_read_where_the_usual_event_has_it() -> None:
+    answer = Answer()
+    assert DIALECT.decode_many is not None
+    assert DIALECT.decode_many([USUAL, USUAL], [0, 1], answer)
+    assert answer.around is not None
+    odd = [b'"a\\n\xc3\xa9"', b'""', b'"\\"content\\": \\"z\\""', b'"b"']
+    assert DIALECT.decode_many([USUAL.replace(b'"x"', one) for one in odd], [2, 3, 4, 5], answer)
+    assert answer.text == ["x", "x", "a\né", '"content": "z"', "b"]
+    assert list(answer.output_ns) == [0, 1, 2, 4, 5]
+    for broken in (b'"a', b"1", b'"a", "b"', b"", b"null,", b'"\xff"'):
+        assert not DIALECT.decode_many([USUAL.replace(b'"x"', broken)], [6], answer)
