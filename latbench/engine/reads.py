@@ -16,9 +16,6 @@ MAX_ANSWER_BYTES = 64 << 20
 """An answer that is larger is no answer: the connection is closed and the exchange malformed."""
 
 
-_FEW = 4  # reads, for which looking at all of them together does not pay
-
-
 @dataclass(slots=True)
 class Head:
     """Status and headers of an answer; header names in lower case."""
@@ -70,14 +67,10 @@ class Reads:
             return
         if self.broken is not None and until > self.framed:
             raise self.broken
-        data, number = self.data, self.framed
+        data, number, feed = self.data, self.framed, body.feed
         try:
             while number < until:
-                # The first and the last read of an answer are longer than others, and looked at by themselves.
-                if number and until - number > _FEW and (bodies := body.feed_usual(data[number : until - 1])):
-                    data[number : until - 1] = bodies
-                    number = until - 1
-                data[number] = piece = body.feed(data[number])
+                data[number] = piece = feed(data[number])
                 if self.first_byte_ns is None and piece:
                     self.first_byte_ns = self._at(number)
                 if body.ended and self.on_end is not None:

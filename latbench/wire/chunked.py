@@ -39,16 +39,6 @@ class ChunkedBody:
             return data[end + 2 : -2]
         return self._feed_whole(data)
 
-    def feed_usual(self, reads: list[bytes]) -> list[bytes] | None:
-        """What `feed` gives for each of many reads, or None, and nothing fed, where one is not just one whole chunk."""
-        if self._left or self._line_ends or self._held or self._in_trailers:
-            return None
-        starts = [read.find(b"\r\n") for read in reads]
-        bodies = [read[start + 2 : -2] for read, start in zip(reads, starts, strict=True)]
-        sizes = [_USUAL.get(read[:start]) for read, start in zip(reads, starts, strict=True)]
-        whole = sizes == list(map(len, bodies)) and [read[-2:] for read in reads].count(b"\r\n") == len(reads)
-        return bodies if whole else None
-
     def _feed_whole(self, data: bytes) -> bytes:
         """Several whole chunks; what is not one, with all that follows it, is left to `_feed_any`."""
         found: list[bytes] = []
