@@ -21,7 +21,7 @@ from latbench.model.errors import DecodeError
 
 EVENT = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
 BEFORE = st.sampled_from([b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" * 2])
-AFTER = st.sampled_from([b"", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"junk", b"\r\n"])
+AFTER = st.sampled_from([b"", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"\r\n"])
 STATUS = st.sampled_from([b"HTTP/1.1 200 OK", b"HTTP/1.1 200 ", b"HTTP/1.0 200 OK", b"HTTP/1.1 429 Slow down"])
 ENDS = st.sampled_from([b"\r\n", b"\r\n", b"\n"])
 SIZES = st.sampled_from(["%x", "%x", "%X", "%04x", "%x;a=b"])
