@@ -61,7 +61,7 @@ sim: install  ## the simulated endpoint by itself
 	$(BIN)/latbench sim
 
 bench: install  ## figures against the oracle, where it is beside the checkout; results in benchmarks/results/
-	@status=0; for name in accuracy client_error openloop streams memory coverage needle scrape; do \
+	@status=0; for name in speed accuracy client_error openloop streams memory coverage needle scrape; do \
 	    $(BIN)/python benchmarks/$$name.py || status=1; echo; \
 	done; exit $$status
 

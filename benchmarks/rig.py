@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import select
 import shutil
 import socket
 import sqlite3
@@ -97,11 +98,22 @@ def prompts(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run came to: its summary, and the store that holds it and nothing else."""
+    """What a run came to: its summary, and the store that holds it and nothing else.
+
+    `began_ns` and `ended_ns` are the command's launch and exit, on the clock of `time.monotonic_ns`; `peak_mb` is the
+    most memory that one of its processes ever had.
+    """
 
     summary: dict[str, Any]
     store: Path
-    wall_s: float
+    began_ns: int
+    ended_ns: int
+    peak_mb: float
+
+    @property
+    def wall_s(self) -> float:
+        """How long the whole command took."""
+        return (self.ended_ns - self.began_ns) / 1e9
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """What the store says to a question."""
@@ -132,31 +144,37 @@ def run(folder: Path, arguments: Sequence[str], watch: Callable[[int, Path], Non
     out = Path(tempfile.mkdtemp(dir=folder))
     store = out / "bench.db"
     command = [sys.executable, "-m", "latbench", "run", *arguments, "--json", "--quiet"]
-    began = time.monotonic()
+    began_ns = time.monotonic_ns()
     with (out / "stdout").open("wb") as stdout, (out / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
             [*command, "--store", str(store), "--out", str(out / "run")], stdout=stdout, stderr=stderr, cwd=out
         )
     try:
-        while process.poll() is None:
-            try:
-                process.wait(1.0)
-            except subprocess.TimeoutExpired:
-                if watch is not None:
-                    watch(process.pid, store)
+        ended = os.pidfd_open(process.pid)  # `Popen.wait` with a limit looks every 50 ms
+        while not select.select([ended], [], [], 1.0)[0]:
+            if watch is not None:
+                watch(process.pid, store)
+        ended_ns = time.monotonic_ns()
+        os.close(ended)
+        _, status, used = os.wait4(process.pid, 0)
+        code = process.returncode = os.waitstatus_to_exitcode(status)
     finally:
         process.kill()
         process.wait()
-    if process.returncode not in (0, 97):
-        sys.exit(f"latbench ended with {process.returncode}: {(out / 'stderr').read_text()}")
-    return Ran(json.loads((out / "stdout").read_text()), store, time.monotonic() - began)
+    if code not in (0, 97):
+        sys.exit(f"latbench ended with {code}: {(out / 'stderr').read_text()}")
+    return Ran(json.loads((out / "stdout").read_text()), store, began_ns, ended_ns, used.ru_maxrss / 1024)
 
 
 class Memory:
-    """Resident memory of a command's processes, in MB: looked at every second, by what each process is."""
+    """Resident memory of a command's processes, in MB: looked at every second, by what each process is.
+
+    `most` has for each process what it is, and the most that it had had when it was looked at last.
+    """
 
     def __init__(self) -> None:
         self.seen: list[tuple[float, dict[str, float]]] = []
+        self.most: dict[int, tuple[str, float]] = {}
 
     def look(self, parent: int, _store: Path | None = None) -> None:
         """Look at the parent and at everything below it."""
@@ -164,6 +182,7 @@ class Memory:
         for pid, name in _family(parent):
             resident = _status(pid, "VmRSS")
             now[name] = max(now.get(name, 0.0), resident / 1024)
+            self.most[pid] = name, _status(pid, "VmHWM") / 1024
         self.seen.append((time.monotonic(), now))
 
     @property

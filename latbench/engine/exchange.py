@@ -5,8 +5,10 @@ stands between a chunk's arrival and its stamp. The stamp of an event is that of
 """
 
 import hashlib
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 
 import aiohttp
 import numpy as np
@@ -14,7 +16,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import replace
 
 from latbench.engine.clock import raw_ns
-from latbench.engine.transport import BROKEN, MAX_ANSWER_BYTES, Post, Reads, Transport
+from latbench.engine.reads import MAX_ANSWER_BYTES, Reads
+from latbench.engine.transport import BROKEN, Post, Transport
 from latbench.model.answer import Answer, Refusal
 from latbench.model.errors import DecodeError
 from latbench.model.request import TEXT, Tool
@@ -22,6 +25,7 @@ from latbench.model.sample import Attempt, Headroom, Outcome, Sample, encode_gap
 from latbench.plan import toolbox
 from latbench.providers.base import Dialect, Framer
 from latbench.providers.headroom import headroom
+from latbench.wire.sse import SseFramer
 
 SLICE_NS = 200_000
 MESSAGE_CHARS = 300
@@ -31,6 +35,9 @@ _READ_ON = frozenset({Outcome.OK, Outcome.TRUNCATED, Outcome.STREAM_ERROR, Outco
 """What may hold a whole answer, though it may lack its end."""
 _EVENTS_BETWEEN_LOOKS = 8
 _PART_BYTES = 1 << 14  # of a read are framed at a time
+_READS_AT_ONCE = 32  # are decoded in less than half a slice
+_BYTES_AT_ONCE = 1 << 16
+_READS_WORTH_IT = 32  # fewer are left to the next time
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")  # OpenAI, Anthropic, AWS, Azure
 
 
@@ -70,6 +77,8 @@ class Exchange:
     _events: list[bytes] = field(default_factory=list)
     _event: int = 0
     _event_ns: int = 0
+    _unusual_until: int = 0
+    _count: int = 0
     _closed: bool = False
     scheduled: bool = False
     reported: bool = False
@@ -124,7 +133,20 @@ class Exchange:
         head = self.reads.head
         if head is None or head.status == 200:
             return None
-        return self.dialect.refusal(head.status, head.headers, b"".join(self.reads.data)[:REFUSAL_BYTES])
+        return self.dialect.refusal(head.status, head.headers, self._body()[:REFUSAL_BYTES])
+
+    def _frame(self) -> None:
+        """Frame what nobody decodes as it comes: it may be over."""
+        try:
+            self.reads.frame(len(self.reads.data))
+        except DecodeError as fault:
+            self.malformed = True
+            self.problem = str(fault)[:MESSAGE_CHARS]
+
+    def _body(self) -> bytes:
+        """What came of the body, as far as it was framed."""
+        self._frame()
+        return b"".join(self.reads.data[: self.reads.framed] if self.reads.chunked else self.reads.data)
 
     def set_aside(self, refusal: Refusal) -> None:
         """It was refused and waits. If it leaves again, this was an attempt of it; if not, this is its end."""
@@ -156,6 +178,15 @@ class Exchange:
         """Raw stamp of the last output decoded so far."""
         return self.answer.output_ns[-1] if self.answer.output_ns else None
 
+    def may_wait(self) -> bool:
+        """Whether decoding may wait for more: a few reads, some of them new since this was asked last.
+
+        Where nothing comes, or there was no output yet, what is here may be what the limits are about.
+        """
+        count = len(self.reads.data)
+        new, self._count = count > self._count, count
+        return new and count - self._decoded < _READS_WORTH_IT and bool(self.answer.output_ns)
+
     def decode(self, until_ns: int) -> bool:
         """Decode what has arrived, until the raw clock passes `until_ns`; true when nothing is left.
 
@@ -163,6 +194,8 @@ class Exchange:
         """
         reads = self.reads
         if self.malformed or not self.streamed or reads.head is None or reads.head.status != 200:
+            if not self.malformed:
+                self._frame()
             return True
         if self._framer is None:
             self._framer = self.dialect.framer()
@@ -176,7 +209,14 @@ class Exchange:
     def _decode_until(self, until_ns: int) -> bool:
         decode, answer = self.dialect.decode, self.answer
         to_go = _EVENTS_BETWEEN_LOOKS
-        while self._event < len(self._events) or self._next_events():
+        while True:
+            if self._event == len(self._events):
+                if self._decode_usual():
+                    if raw_ns() >= until_ns:
+                        return False
+                    continue
+                if not self._next_events():
+                    return True
             while self._event < len(self._events):
                 payload = self._events[self._event]
                 self._event += 1
@@ -188,6 +228,36 @@ class Exchange:
                     to_go = _EVENTS_BETWEEN_LOOKS
             if len(self._events) != 1 and raw_ns() >= until_ns:
                 return False
+
+    def _decode_usual(self) -> bool:
+        """Decode the next reads all at once, where they are what nearly all are: whole events, of the usual form.
+
+        False where they are not, or there are none; they are then decoded event by event.
+        """
+        reads, framer, decode_many = self.reads, self._framer, self.dialect.decode_many
+        start = self._decoded
+        stop = min(start + _READS_AT_ONCE, len(reads.data))
+        if decode_many is None or start < self._unusual_until or start == stop or not isinstance(framer, SseFramer):
+            return False
+        self._unusual_until = stop
+        try:
+            reads.frame(stop)
+        except DecodeError:
+            if reads.framed == start:
+                raise
+            stop = reads.framed  # what is before the break counts
+        bodies = reads.data[start:stop]
+        found = framer.feed_usual(bodies) if sum(map(len, bodies)) <= _BYTES_AT_ONCE else None
+        if found is None:
+            return False
+        payloads, counts = found
+        stamps = reads.at_ns[start:stop]
+        if counts.count(1) != len(counts):
+            stamps = array("q", chain.from_iterable(map(repeat, stamps, counts)))
+        if not decode_many(payloads, stamps, self.answer):
+            return False
+        reads.data[start:stop] = [b""] * (stop - start)
+        self._decoded = stop
         return True
 
     def _next_events(self) -> bool:
@@ -196,11 +266,15 @@ class Exchange:
         assert framer is not None
         self._event = 0
         if self._decoded < len(reads.data):
+            reads.frame(self._decoded + 1)
             data = reads.data[self._decoded]
             self._event_ns = reads.at_ns[self._decoded]
-            reads.data[self._decoded] = data[_PART_BYTES:]
-            self._events = framer.feed(data[:_PART_BYTES])
-            self._decoded += len(data) <= _PART_BYTES
+            if len(data) <= _PART_BYTES:
+                reads.data[self._decoded] = b""
+                self._decoded += 1
+            else:
+                data, reads.data[self._decoded] = data[:_PART_BYTES], data[_PART_BYTES:]
+            self._events = framer.feed(data)
             return True
         ended = self.ended_ns is not None and not self._closed
         self._closed = self._closed or ended
@@ -230,6 +304,8 @@ class Exchange:
             self._decode_plain()
         outcome, refusal = self._outcome()
         answer, reads = self.answer, self.reads
+        if reads.first_byte_ns is None:
+            self._frame()
         usage = answer.usage
         output = np.frombuffer(answer.output_ns, dtype=np.int64) if answer.output_ns else np.empty(0, np.int64)
         text = "".join(answer.text)
@@ -242,7 +318,7 @@ class Exchange:
         found.sent_ns = self.sent_ns - origin_ns
         found.connected_ns = at(reads.connected_ns)
         found.headers_ns = at(reads.headers_ns)
-        found.first_byte_ns = at(reads.at_ns[0] if reads.at_ns else None)
+        found.first_byte_ns = at(reads.first_byte_ns)
         found.first_token_ns = at(int(output[0]) if len(output) else None)
         found.first_text_ns = at(answer.first_text_ns)
         found.last_token_ns = at(self._last_token_ns(output, outcome))
@@ -308,10 +384,10 @@ class Exchange:
         return found[:MESSAGE_CHARS] if found else None
 
     def _decode_plain(self) -> None:
-        body = b"".join(self.reads.data)
+        body = self._body()
         self.reads.data.clear()
         try:
-            if not self.broken and self.verdict is None:
+            if not self.malformed and not self.broken and self.verdict is None:
                 self.dialect.decode_plain(body, self.ended_ns or 0, self.answer)
         except DecodeError as fault:
             self.malformed = True

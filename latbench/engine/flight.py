@@ -385,6 +385,8 @@ class Flight:
             await asyncio.sleep(SWEEP_S)
             until = raw_ns() + SLICE_NS
             for exchange in list(self._active):
+                if exchange.may_wait() and raw_ns() - (exchange.last_output_ns or 0) <= limits.idle_ns:
+                    continue
                 while not exchange.decode(until) or raw_ns() >= until:
                     await asyncio.sleep(0)  # let the loop read between slices
                     until = raw_ns() + SLICE_NS
@@ -443,6 +445,7 @@ class Flight:
                 await asyncio.wait_for(self._flushed.wait(), BATCH_S)
             self._flushed.clear()
             self.flush(final=False)
+            await asyncio.sleep(0)  # let the loop read between the two
             count += 1
             gc.collect(2 if count % _FULL_COLLECTION_EVERY == 0 else 1)
 

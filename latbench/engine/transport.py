@@ -14,7 +14,6 @@ timer for each chunk (a third more CPU).
 import asyncio
 import os
 import ssl
-from array import array
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -23,58 +22,25 @@ from typing import Any, Protocol
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp import ServerDisconnectedError
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.http_exceptions import HttpProcessingError, TransferEncodingError
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from yarl import URL
 
 from latbench.engine.clock import raw_ns
 from latbench.engine.lag import Turn
-from latbench.model.errors import UserError
+from latbench.engine.reads import MAX_ANSWER_BYTES, Head, Reads
+from latbench.model.errors import DecodeError, UserError
 from latbench.providers.base import Signer
+from latbench.wire.chunked import ChunkedBody
 
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What a transport raises when an exchange cannot be finished."""
 
-MAX_ANSWER_BYTES = 64 << 20
-"""An answer that is larger is no answer: the connection is closed and the exchange malformed."""
-
 _READ_BUFFER_BYTES = 1 << 18
+_SHORTEST_END = 4  # bytes: the blank line after a head, and after a chunked body
 _OPEN_AT_ONCE = 64  # connections; more would overrun the backlog of many a server
-
-
-@dataclass(slots=True)
-class Head:
-    """Status and headers of an answer; header names in lower case."""
-
-    status: int
-    headers: dict[str, str]
-
-
-@dataclass(slots=True)
-class Reads:
-    """What one exchange has received: bytes of the body with the raw stamp of the read that brought each piece.
-
-    Several events in one read share its stamp. `any_bytes` is set by the first byte of an answer of any kind: until
-    then a broken connection may be replaced without the endpoint having done anything.
-    """
-
-    data: list[bytes] = field(default_factory=list)
-    at_ns: "array[int]" = field(default_factory=lambda: array("q"))
-    connected_ns: int | None = None
-    headers_ns: int | None = None
-    end_ns: int | None = None
-    head: Head | None = None
-    size: int = 0
-    any_bytes: bool = False
-    new_connection: bool = False
-
-    def add(self, piece: bytes, now_ns: int) -> None:
-        """Keep a piece of the body; of one that is too large, nothing more."""
-        self.size += len(piece)
-        if self.size <= MAX_ANSWER_BYTES:
-            self.data.append(piece)
-            self.at_ns.append(now_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,28 +98,41 @@ class Transport(Protocol):
 
 
 class StampedHandler(ResponseHandler):
-    """aiohttp's protocol with a stamp in front of its parser."""
+    """aiohttp's protocol with a stamp in front of its parser.
+
+    The parser reads heads, and every body but one: a chunked body that is not compressed, whose head came in one read,
+    is kept as it comes and framed by `Reads`, most of it when there is time for it. Either way the request waits for
+    `done`, and for nothing else.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turn: Turn) -> None:
         super().__init__(loop)
         self.reads: Reads | None = None
         self.made_ns = 0
+        self.done: asyncio.Future[None] = loop.create_future()
         self._turn = turn
+        self._body: StreamReader | None = None  # of the answer whose head has come
+        self._raw = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.made_ns = raw_ns()
         super().connection_made(transport)
 
-    def begin(self, reads: Reads) -> None:
-        """Stamp into `reads` from now on."""
-        self._payload = None  # the last answer's: its end must not be taken for this one's
+    def begin(self, reads: Reads) -> "asyncio.Future[None]":
+        """Stamp into `reads` from now on; what is returned is done at the end of the answer, or has the reason why."""
+        self._payload = self._body = None  # the last answer's: its end must not be taken for this one's
+        self._raw = False
         self.reads = reads
+        self.done = self._loop.create_future()
+        if (fault := self.exception()) is not None:
+            self._fail(fault)
+        return self.done
 
     def data_received(self, data: bytes) -> None:
         now = raw_ns()
         reads = self.reads
-        super().data_received(data)
         if reads is None or not data:  # empty: aiohttp calls itself again while the buffer below is drained
+            super().data_received(data)
             return
         turn = self._turn
         if turn.began_ns:
@@ -162,21 +141,118 @@ class StampedHandler(ResponseHandler):
             turn.began_ns = now
             turn.call_soon(turn.end)
             turn.waited_ns.append(0)
+        if self._raw:
+            self._keep(data, now, reads)
+        else:
+            self._parse(data, now, reads)
+
+    def _keep(self, data: bytes, now: int, reads: Reads) -> None:
+        """A piece of a chunked body: only where it may be the last one it is looked at now."""
+        reads.data.append(data)
+        reads.at_ns.append(now)
+        reads.size += len(data)
+        if reads.size > MAX_ANSWER_BYTES:
+            self._abort()
+        elif data[-2:] != b"\r\n" or data[-4:] == b"\r\n\r\n" or len(data) < _SHORTEST_END:
+            try:
+                reads.frame(len(reads.data))
+            except DecodeError as fault:
+                self._abort()
+                self._fail(TransferEncodingError(str(fault)))
+
+    def _parse(self, data: bytes, now: int, reads: Reads) -> None:
+        """The head, and a body that aiohttp has to understand."""
+        rest, alone = b"", False
+        if not reads.any_bytes and data[:12] == b"HTTP/1.1 200":
+            end = data.find(b"\r\n\r\n") + 4
+            alone = end >= _SHORTEST_END
+            if alone:
+                data, rest = data[:end], data[end:]
         reads.any_bytes = True
-        payload = self._payload
-        if payload is None or payload is EMPTY_PAYLOAD:
+        super().data_received(data)
+        if self._body is None:
+            self._take_head(now, reads, alone=alone)
+        if self._raw:
+            if rest:
+                self._keep(rest, now, reads)
             return
-        if reads.headers_ns is None:
+        if rest:
+            super().data_received(rest)
+        self._take_body(now, reads)
+
+    def _take_head(self, now: int, reads: Reads, *, alone: bool) -> None:
+        """The head of the answer, if the parser has it whole; `alone` if it has nothing of the body."""
+        while self._buffer:
+            (message, body), _ = self._buffer.popleft()
+            if message.code < 200:
+                continue
+            self._body = body
             reads.headers_ns = now
-        while payload._buffer and payload.exception() is None:  # reading may let the parser inflate some more
-            reads.add(payload.read_nowait(), now)
-        if reads.size > MAX_ANSWER_BYTES and self.transport is not None:
-            self.transport.abort()
-        if payload.is_eof():
+            reads.head = _head(message.code, message.headers)
+            if (
+                alone
+                and message.chunked
+                and not message.compression
+                and body is not EMPTY_PAYLOAD
+                and not body.is_eof()
+            ):
+                self._raw = True
+                reads.chunked, reads.on_end = ChunkedBody(), self._end
+            return
+
+    def _take_body(self, now: int, reads: Reads) -> None:
+        """What the parser has of the body, and whether it is over or broken."""
+        body = self._body
+        if body is not None and body is not EMPTY_PAYLOAD:
+            while body._buffer and body.exception() is None:  # reading may let the parser inflate some more
+                reads.add(body.read_nowait(), now)
+            if reads.size > MAX_ANSWER_BYTES:
+                self._abort()
+        if self._is_whole(body):
             reads.end_ns = now
-            self.reads = None
-        elif (fault := self.exception()) is not None and payload.exception() is None:
-            payload.set_exception(fault)  # broken framing: aiohttp leaves whoever awaits the body to wait for ever
+            self._end()
+        elif (fault := (body.exception() if body is not None else None) or self.exception()) is not None:
+            self._fail(fault)
+
+    @staticmethod
+    def _is_whole(body: StreamReader | None) -> bool:
+        """Whether the answer has ended, whatever came after it."""
+        return body is not None and body.is_eof() and body.exception() is None
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _end(self) -> None:
+        """The answer is over. What came after it belongs to nobody: that connection is used no more."""
+        reads, self.reads = self.reads, None
+        if self._raw and self._body is not None:
+            self._body.feed_eof()
+            if reads is not None and reads.chunked is not None and reads.chunked.rest:
+                self.force_close()
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def _fail(self, fault: BaseException) -> None:
+        self.reads = None
+        if not self.done.done():
+            self.done.set_exception(fault)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        reads, body = self.reads, self._body
+        if reads is not None and self._raw:
+            with suppress(DecodeError):  # whoever decodes finds it again
+                reads.frame(len(reads.data))
+        super().connection_lost(exc)
+        reads = self.reads
+        if reads is None:
+            return
+        if self._is_whole(body):  # an answer that lasts until the connection is closed
+            reads.end_ns = raw_ns()
+            self._end()
+        else:
+            broken = body.exception() if body is not None else None
+            self._fail(broken or self.exception() or ServerDisconnectedError())
 
 
 class StampedTransport:
@@ -240,18 +316,12 @@ class StampedTransport:
             protocol: Any = connection.protocol
             reads.new_connection = protocol.made_ns >= started_ns
             reads.connected_ns = max(protocol.made_ns, started_ns)
-            protocol.begin(reads)
+            done = protocol.begin(reads)
             protocol.set_response_params(read_until_eof=True, read_bufsize=_READ_BUFFER_BYTES)
             signature = _lines(post.headers) if post.headers else b""
             head = self._head(post) + b"%d\r\n" % len(post.body)
             protocol.transport.write(head + signature + b"\r\n" + post.body)
-            message, payload = await protocol.read()
-            while message.code < 200:
-                message, payload = await protocol.read()
-            reads.head = _head(message.code, message.headers)
-            if payload.exception() is not None:
-                raise payload.exception()
-            await payload.wait_eof()
+            await done
             let_go = connection.release
         finally:
             let_go()
@@ -465,9 +535,10 @@ def _judge(reads: Reads, pieces: tuple[bytes, ...], sent_at: list[int]) -> str:
     """What the self-test found wrong, or nothing."""
     if reads.head != Head(200, {"transfer-encoding": "chunked"}):
         return f"status and headers came back as {reads.head}"
+    body = reads.body()
     if tuple(reads.data) != pieces:
-        got, sent = sum(map(len, reads.data)), sum(map(len, pieces))
-        return f"{got} bytes in {len(reads.data)} reads came back, {sent} in {len(pieces)} were sent"
+        sent = f"{sum(map(len, pieces))} in {len(pieces)} were sent"
+        return f"{len(body)} bytes in {len(reads.data)} reads came back, {sent}"
     if len(reads.at_ns) != len(pieces):
         return f"{len(reads.at_ns)} stamps for {len(pieces)} reads"
     stamps = [reads.headers_ns or 0, *reads.at_ns, reads.end_ns or 0]

@@ -55,6 +55,7 @@ class Answer:
 
     `output_ns` has one entry for each output-bearing chunk (text, reasoning or a piece of a tool call); role-only and
     empty chunks have none. `complete` is the API's own sign of completion: a finish reason or a stop event.
+    `around` is for a decoder that has seen what stands before and after the text in the usual event of this answer.
     """
 
     output_ns: "array[int]" = field(default_factory=lambda: array("q"))
@@ -69,6 +70,7 @@ class Answer:
     fingerprint: str | None = None
     request_id: str | None = None
     refusal: Refusal | None = None
+    around: tuple[bytes, bytes] | None = field(default=None, compare=False)
 
     def add_text(self, piece: str, at_ns: int) -> None:
         """Visible text. An empty piece is not output."""

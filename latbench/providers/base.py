@@ -8,7 +8,7 @@ Decoders write into an `Answer` and raise `DecodeError` for what is not the prot
 a bug.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,6 +56,10 @@ class Dialect:
     `decode(payload, at_ns, answer)` takes one event, `decode_plain(body, at_ns, answer)` a whole answer that was not
     streamed. `refusal(status, headers, body)` classifies any status but 200, `headers` having lower-case names.
 
+    `decode_many(payloads, stamps, answer)`, where there is one, takes many events at once, none of which has a line end
+    in it. It does what `decode` does for each, or returns false and has done nothing: what is not JSON is left to
+    `decode`, which says which payload it was.
+
     `own` are the fields of a body that a scenario may not set, because `build` sets them or because they ask for more
     than a budget counts; a field inside another has a dotted name. `modes` are the output modes that the API enforces,
     `fills` whether it fills gaps (`Ask.fill`), `tools` the field in which it is offered tools to call (`Ask.tools`),
@@ -75,6 +79,7 @@ class Dialect:
     fills: bool = False
     tools: str = ""
     signer: Callable[[Endpoint, Mapping[str, str]], Signer] | None = None
+    decode_many: Callable[[list[bytes], Sequence[int], Answer], bool] | None = None
 
     def own_in(self, body: Mapping[str, Any]) -> list[tuple[str, ...]]:
         """The fields of `body` that a scenario may not set, as paths, sorted.

@@ -10,6 +10,8 @@ The sign of completion is a finish reason or `[DONE]`: some servers never send t
 error, which is why an error always beats both.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -84,6 +86,9 @@ class _Chunk(Wire):
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
+_TEXTS = msgspec.json.Decoder(str)
+_CONTENT = re.compile(rb'"content": ?("(?:[^"\\]|\\.)*")')
+_DONE = b"[DONE]"
 
 
 def build(endpoint: Endpoint, ask: Ask) -> HttpRequest:
@@ -125,7 +130,106 @@ def decode(payload: bytes, at_ns: int, answer: Answer) -> None:
     if payload.startswith(b"[DONE]"):
         answer.complete = True
         return
-    chunk = parse(_CHUNK, payload, "a chat completion")
+    _add_chunk(parse(_CHUNK, payload, "a chat completion"), payload, at_ns, answer)
+
+
+def decode_many(payloads: list[bytes], stamps: Sequence[int], answer: Answer) -> bool:
+    """Many events, `[DONE]` nowhere but at the end. See `Dialect`; raises DecodeError as `decode` does."""
+    done = payloads[-1:] == [_DONE]
+    texts = _usual_texts(payloads, answer.around)
+    rest = payloads[len(texts) : len(payloads) - done]
+    try:
+        chunks = _CHUNK.decode_lines(b"\n".join(rest))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if len(chunks) != len(rest):
+        return False  # a payload without anything, or one that goes over two lines, each of them no JSON
+    _add_texts(texts, stamps, answer)
+    usual = b""
+    for payload, chunk, at_ns in zip(rest, chunks, stamps[len(texts) :], strict=False):
+        piece = _only_text(chunk, answer)
+        if piece is None:
+            _add_chunk(chunk, payload, at_ns, answer)
+        else:
+            answer.add_text(piece, at_ns)
+            usual = payload
+    if usual and answer.around is None:
+        answer.around = _around(usual, answer)
+    answer.complete = answer.complete or done
+    return True
+
+
+def _usual_texts(payloads: list[bytes], around: tuple[bytes, bytes] | None) -> list[str]:
+    """The texts of the first payloads, as far as what is around them is what was there before.
+
+    A payload that is the same but for one string of JSON in the same place means the same but for that text.
+    """
+    if around is None:
+        return []
+    before, after = around
+    begin, end = len(before), -len(after)
+    usual = [payload[:begin] == before and payload[end:] == after for payload in payloads]
+    count = usual.index(False) if False in usual else len(usual)
+    try:
+        texts = _TEXTS.decode_lines(b"\n".join([payload[begin:end] for payload in payloads[:count]]))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    return texts if len(texts) == count else []
+
+
+def _add_texts(texts: list[str], stamps: Sequence[int], answer: Answer) -> None:
+    """Texts with the first of the stamps. Empty ones are not output."""
+    borne = [at_ns for at_ns, text in zip(stamps, texts, strict=False) if text]
+    if borne:
+        answer.text.extend(filter(None, texts))
+        answer.output_ns.extend(borne)
+        answer.first_text_ns = borne[0] if answer.first_text_ns is None else answer.first_text_ns
+
+
+def _around(payload: bytes, answer: Answer) -> tuple[bytes, bytes] | None:
+    """What stands before and after the text in an event that is nothing else, if another text there is just that."""
+    place = _CONTENT.search(payload)
+    if place is None:
+        return None
+    before, after = payload[: place.start(1)], payload[place.end(1) :]
+    probe = _CHUNK.decode(before + b'"probe"' + after)
+    return (before, after) if _only_text(probe, answer) == "probe" else None
+
+
+def _only_text(chunk: _Chunk, answer: Answer) -> str | None:
+    """The text of a chunk that has one choice and nothing else that is new; None for any other chunk."""
+    choices = chunk.choices
+    if (
+        not choices
+        or len(choices) > 1
+        or chunk.usage
+        or chunk.error
+        or chunk.x_groq is not None
+        or chunk.object == "error"
+        or (chunk.id and not answer.request_id)
+        or (chunk.model and not answer.model)
+        or (chunk.system_fingerprint and not answer.fingerprint)
+    ):
+        return None
+    choice = choices[0]
+    delta = choice.delta
+    if (
+        delta is None
+        or choice.finish_reason
+        or choice.error
+        or delta.reasoning_content
+        or delta.reasoning
+        or delta.reasoning_details
+        or delta.refusal
+        or delta.tool_calls
+        or delta.function_call is not None
+    ):
+        return None
+    content = delta.content
+    return content if isinstance(content, str) else None
+
+
+def _add_chunk(chunk: _Chunk, payload: bytes, at_ns: int, answer: Answer) -> None:
     if chunk.choices is msgspec.UNSET and chunk.usage is msgspec.UNSET and not _is_known(chunk):
         raise DecodeError(f"not a chunk of a chat completion: {excerpt(payload)}")
     _add_error(chunk, payload, answer)
@@ -230,6 +334,7 @@ DIALECT = Dialect(
     framer=SseFramer,
     decode=decode,
     decode_plain=decode_plain,
+    decode_many=decode_many,
     refusal=refusal_of_status,
     own=frozenset({"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
     | PAST_BUDGET,

@@ -30,8 +30,7 @@ class SseFramer:
 
     def __init__(self, max_event_bytes: int = 16 * 2**20) -> None:
         self._max = max_event_bytes
-        # True between two events. Not at the start: the first line may open with a byte-order mark.
-        self._idle = False
+        self._idle = True  # between two events, with nothing held
         self._at_start = True
         self._after_cr = False
         self._line = bytearray()
@@ -52,10 +51,38 @@ class SseFramer:
             and len(data) <= self._max
         ):
             self._seen_event = True
+            self._at_start = False
             return [data[6:-2]]
         if not data:
             return []
         return self._feed_lines(data)
+
+    def feed_usual(self, reads: list[bytes]) -> tuple[list[bytes], list[int]] | None:
+        """The payloads that many reads end, and how many of them are each read's.
+
+        None where there is anything but whole events of one line `data: ...` each; nothing has been fed then. What is
+        here done at once for all of them takes a part of the time that `feed` takes for each.
+        """
+        body = b"".join(reads)
+        if not self._idle or b"\r" in body or len(body) > self._max:
+            return None
+        lines = body.split(b"\n")
+        events, counts = lines[:-1:2], [1] * len(reads)
+        if len(events) != len(reads) or not all(reads):
+            counts = [read.count(b"\n\n") for read in reads]
+        if (
+            any(lines[1::2])  # each event ends with a blank line
+            or len(lines) % 2 == 0
+            or lines[-1]
+            or sum(counts) != len(events)
+            or [event[:6] for event in events].count(b"data: ") != len(events)
+            or [read[-2:] for read in reads].count(b"\n\n") + reads.count(b"") != len(reads)
+        ):
+            return None
+        if events:
+            self._seen_event = True
+            self._at_start = False
+        return [event[6:] for event in events], counts
 
     def _feed_lines(self, data: bytes) -> list[bytes]:
         """Any bytes at all. Each byte is looked at once, however small the reads are."""

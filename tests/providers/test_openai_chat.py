@@ -2,6 +2,7 @@
 
 import json
 from array import array
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -364,3 +365,92 @@ def test_any_json_is_decoded_or_refused(document: object) -> None:
         except DecodeError:
             continue
         assert len(answer.output_ns) <= 1
+
+
+USUAL = json.dumps({"id": "c", "model": "m", **delta(content="x")}).encode()
+TWO = USUAL.replace(b'"x"', b'"x", "y"')
+EVENTS = st.one_of(
+    st.text(max_size=4).map(lambda text: {"id": "c", "model": "m", **delta(content=text)}),
+    st.sampled_from(
+        [
+            delta(content="a", reasoning_content="b"),
+            delta(role="assistant", content=""),
+            delta(content=[{"type": "text", "text": "part"}]),
+            delta(refusal="no"),
+            delta(tool_calls=[{"index": 0, "id": "t", "function": {"name": "f", "arguments": "{}"}}]),
+            delta(finish="stop"),
+            {**delta(content="x"), "system_fingerprint": "fp", "usage": None},
+            {**delta(content="x"), "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+            {"choices": [{"delta": {"content": "a"}}, {"index": 1, "delta": {"content": "b"}}]},
+            {"choices": [], "usage": {"completion_tokens": 5}},
+            {"error": {"message": "busy", "code": 503}},
+            {"object": "error", "message": "busy"},
+            {"choices": None},
+            {},
+        ]
+    ),
+    JSON,
+)
+PAYLOADS = st.lists(
+    st.one_of(
+        EVENTS.map(lambda event: json.dumps(event).encode()),
+        st.sampled_from([b"", b"[DONE]", b"{", b"1,", b"1 2", TWO]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def one_by_one(payloads: list[bytes], answer: Answer) -> bool:
+    try:
+        for at, payload in enumerate(payloads):
+            DIALECT.decode(payload, at, answer)
+    except DecodeError:
+        return False
+    return True
+
+
+@given(st.sampled_from([[], [USUAL] * 2]), PAYLOADS, st.booleans())
+def test_many_events_at_once_are_what_each_is_by_itself_or_nothing(
+    earlier: list[bytes], payloads: list[bytes], done: bool
+) -> None:
+    payloads = [*payloads, *([b"[DONE]"] if done else [])]
+    assert DIALECT.decode_many is not None
+    at_once, apart = Answer(), Answer()
+    one_by_one(earlier, apart)
+    DIALECT.decode_many(earlier, range(len(earlier)), at_once)
+    before = deepcopy(at_once)
+    decodable = one_by_one(payloads, apart)
+    try:
+        taken = DIALECT.decode_many(payloads, range(len(payloads)), at_once)
+    except DecodeError:
+        assert not decodable
+    else:
+        assert at_once == (apart if taken else before)
+        assert decodable or not taken
+
+
+def test_the_usual_stream_is_taken_at_once() -> None:
+    first = {"id": "i", "model": "m", **delta(role="assistant", content="")}
+    usage = {"id": "i", "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+    events = [first, delta(content="a"), delta(content="b"), delta(finish="stop"), usage]
+    payloads = [*(json.dumps(event).encode() for event in events), b"[DONE]"]
+    answer = Answer()
+    assert DIALECT.decode_many is not None
+    assert DIALECT.decode_many(payloads, [7, 8, 9, 10, 11, 11], answer)
+    assert (answer.text, list(answer.output_ns), answer.first_text_ns) == (["a", "b"], [8, 9], 8)
+    assert (answer.complete, answer.finish_reason, answer.usage) == (True, "stop", Usage(1, 2))
+    assert not DIALECT.decode_many([b'{"choices": []}', b""], [1, 2], answer)
+
+
+def test_a_text_is_read_where_the_usual_event_has_it() -> None:
+    answer = Answer()
+    assert DIALECT.decode_many is not None
+    assert DIALECT.decode_many([USUAL, USUAL], [0, 1], answer)
+    assert answer.around is not None
+    odd = [b'"a\\n\xc3\xa9"', b'""', b'"\\"content\\": \\"z\\""', b'"b"']
+    assert DIALECT.decode_many([USUAL.replace(b'"x"', one) for one in odd], [2, 3, 4, 5], answer)
+    assert answer.text == ["x", "x", "a\né", '"content": "z"', "b"]
+    assert list(answer.output_ns) == [0, 1, 2, 4, 5]
+    for broken in (b'"a', b"1", b'"a", "b"', b"", b"null,", b'"\xff"'):
+        assert not DIALECT.decode_many([USUAL.replace(b'"x"', broken)], [6], answer)

@@ -186,3 +186,34 @@ def test_the_limit_is_for_one_event_not_for_the_stream() -> None:
         assert framer.feed(b"data: " + b"x" * 80 + b"\n\n") == [b"x" * 80]
         assert framer.feed(b"data: " + b"x" * 94 + b"\n\n") == [b"x" * 94], "too long for the short way, not too large"
     assert len(framer.feed(b"data: 1\n\n" * 1000)) == 1000
+
+
+USUAL = st.binary(max_size=12).map(lambda raw: b"data: " + raw.translate(None, b"\r\n") + b"\n\n")
+ODD = st.sampled_from(
+    [b"", b"\n\n", b"data: half", b"data: a\ndata: b\n\n", b": ping\n\n", b"data: c\r\n\r\n", b"data: d\n\n\n"]
+)
+
+
+@given(st.lists(st.one_of(USUAL, USUAL, USUAL, ODD), max_size=8), st.lists(st.integers(1, 3), max_size=8))
+def test_many_reads_at_once_are_what_each_gives_by_itself_or_nothing(events: list[bytes], sizes: list[int]) -> None:
+    reads = [b"".join(events[at : at + size]) for at, size in enumerate(sizes)] or events
+    at_once, one_by_one = SseFramer(), SseFramer()
+    found = at_once.feed_usual(reads)
+    apart = [one_by_one.feed(read) for read in reads]
+    if found is not None:
+        payloads, counts = found
+        assert payloads == [event for of_read in apart for event in of_read]
+        assert counts == list(map(len, apart))
+        assert at_once.feed(b"data: x\n\n") == one_by_one.feed(b"data: x\n\n")
+    else:
+        assert [at_once.feed(read) for read in reads] == apart, "nothing has been fed"
+
+
+def test_usual_reads_are_taken_at_once_and_unusual_ones_are_not() -> None:
+    framer = SseFramer(40)
+    assert framer.feed_usual([b"data: a\n\n", b"data: b\n\ndata: c\n\n", b""]) == ([b"a", b"b", b"c"], [1, 2, 0])
+    assert framer.feed_usual([b"data: a\n\ndata: b\n\n", b"data:", b" c\n\n"]) is None
+    assert framer.feed_usual([b"data: " + b"x" * 40 + b"\n\n"]) is None
+    assert framer.feed_usual([b""]) == ([], [0])
+    assert framer.feed(b"data: ha") == []
+    assert framer.feed_usual([b"data: a\n\n"]) is None, "half an event is held"
