@@ -11,6 +11,8 @@ SPACE := $(subst ,, )
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate \
     --no-header --no-strip-extras --python-version 3.11 --upgrade --quiet
 
+unexport PYTHONDONTWRITEBYTECODE  # compiled once, and not at the start of every one of a thousand processes
+
 .PHONY: install test test-long test-again test-all cover check fix sim demo bench docs dashboards observe pack lock
 
 install: $(READY)

@@ -25,8 +25,8 @@ from latbench.model.sample import Outcome, Sample
 from latbench.needle.grade import OF_SAMPLE
 from latbench.needle.rows import calibrated, row, without_unread
 from latbench.needle.trial import Planned
-from latbench.report import heatmaps, markdown
 from latbench.report import json as json_report
+from latbench.report import markdown
 from latbench.store.manifest import REPORT, SUMMARY, RunDirectory
 from latbench.store.sqlite import Store
 
@@ -222,5 +222,7 @@ def write_reports(directory: RunDirectory, summary: Mapping[str, Any]) -> None:
         text = StringIO()
         render(summary, text)
         directory.write_atomic(name, text.getvalue())
+    from latbench.report import heatmaps  # few runs have needles, and every run waits for what is imported above
+
     for name, picture in heatmaps.svgs(summary).items():
         directory.write_atomic(name, picture)

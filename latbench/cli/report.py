@@ -10,7 +10,6 @@ import click
 
 from latbench.model.errors import UserError
 from latbench.report import csv as csv_report
-from latbench.report import heatmaps as pictures
 from latbench.report import json as json_report
 from latbench.report import junit as junit_report
 from latbench.report import markdown as markdown_report
@@ -48,6 +47,8 @@ def write_junit(summary: Mapping[str, Any], file: Path) -> None:
 
 def _draw(summary: Mapping[str, Any], folder: Path, *, png: bool) -> None:
     """Write the heat maps. Raises UserError where there is nothing to draw, or nothing to draw it with."""
+    from latbench.report import heatmaps as pictures  # every run waits for what is imported above
+
     files = {name: picture.encode() for name, picture in pictures.svgs(summary).items()}
     if not files:
         raise UserError(f"--heatmaps: run {summary['run']['id']} sent no needle trials; there is nothing to draw")

@@ -19,6 +19,7 @@ from locust import User, task
 from locust.env import Environment
 from locust.exception import LocustError, RPCSendError
 from locust.rpc import Message
+from locust.runners import WorkerRunner
 
 from latbench.cluster.children import EngineProcess
 from latbench.cluster.handshake import Forged, Refused, WorkerSide
@@ -222,8 +223,9 @@ class Bridge:
             case Bye():
                 self.said_goodbye = True
         self._to_engine(data)
-        if isinstance(order, Job):
-            encoding()  # takes a third of a second, in which no lease would be passed on: now, and not in the run
+        if isinstance(order, Job) and isinstance(self._environment.runner, WorkerRunner):
+            # A third of a second, on a full machine more, in which no lease is passed on: now, and not in the run.
+            encoding()
         elif isinstance(order, Bye):
             self.closed.set()
 
