@@ -61,8 +61,9 @@ def test_any_depths_have_contrasts(percents: list[int], degree: int):
     assert found is not None
     assert np.abs(found).max() >= 1
     assert abs(found.sum()) <= len(found) / 2  # rounded, so nearly nothing
-    assert found[-1] > 0
-    assert (found[0] > 0) == (degree == 2)
+    assert found[-1] >= 0  # a depth far from its neighbours may be rounded away
+    assert found[0] >= 0 if degree == 2 else found[0] <= 0
+    assert found.min() < 0 < found.max()
 
 
 # --- within blocks --------------------------------------------------------------------------------------------------
