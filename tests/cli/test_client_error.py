@@ -16,6 +16,7 @@ def tables(found: dict[str, Any]) -> None:
         assert table["n"] > 0
 
 
+@pytest.mark.long
 def test_the_null_test_comes_first_and_stays(cli: Cli, endpoint: Served) -> None:
     cli.prompts()
     done = cli.run(*one_off(endpoint.url, 40, 4), env=WITH)
