@@ -253,6 +253,7 @@ def test_a_long_run_that_meets_its_limit_late_is_cut_around_that(stray: list[int
     assert "from number 3,001 on" in found.why
 
 
+@pytest.mark.long
 def test_keys_of_a_long_run_are_told_from_where_refusals_begin() -> None:
     rng = np.random.default_rng(3)
     at = np.concatenate((np.arange(20_000) * 2.0, 40_000 + np.cumsum(rng.exponential(0.25, 2_000))))

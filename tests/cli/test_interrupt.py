@@ -49,10 +49,8 @@ def _check_kept(cli: Cli, summary: dict[str, Any], sent: int) -> None:
     wait_until(lambda: not cli.family(), 10.0)
 
 
-@pytest.mark.parametrize(
-    ("number", "workers"),
-    [(signal.SIGINT, 1), pytest.param(signal.SIGTERM, 2, marks=LONG)],
-)
+@LONG
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
 def test_once_drains(cli: Cli, start_sim: Callable[..., Served], number: signal.Signals, workers: int) -> None:
     quick, slow = start_sim(), start_sim(replace(FAST, itl_ns=150_000_000))
     run = _start(cli, quick, slow, "--workers", str(workers))

@@ -20,7 +20,8 @@ def _closed(**keys: Any) -> list[dict[str, Any]]:
     return [{"shape": "closed", **keys}]
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_steps(cli: Cli, endpoint: Served, workers: str) -> None:
     load = _closed(concurrency=[1, 4], duration="900ms", warmup="300ms")
     cli.scenario(endpoints=[_endpoint(endpoint)], load=load)

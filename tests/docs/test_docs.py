@@ -438,6 +438,7 @@ def test_the_readme_shows_what_the_demo_prints(tmp_path: Path, environment: dict
     assert shape(demo) == shape(done.stdout)
 
 
+@pytest.mark.long
 def test_the_generated_pages_are_up_to_date(tmp_path: Path) -> None:
     def generate(folder: Path, *arguments: str) -> tuple[int, str]:
         command = [sys.executable, str(folder / "generate.py"), *arguments]

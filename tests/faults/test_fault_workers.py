@@ -33,8 +33,9 @@ def _gave_up(scene: Scene, shape: str, until_ns: int) -> None:
         books.plan_is_whole(40, to_its_end=False)
 
 
-@pytest.mark.parametrize("who", ["worker", pytest.param("engine", marks=LONG)])
-@pytest.mark.parametrize("shape", ["open", pytest.param("closed", marks=LONG)])
+@LONG
+@pytest.mark.parametrize("who", ["worker", "engine"])
+@pytest.mark.parametrize("shape", ["open", "closed"])
 def test_one_is_killed(stage: Stage, shape: str, who: str) -> None:
     scene = stage()
     scene.start(shape, 4, workers=2)

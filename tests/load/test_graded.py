@@ -65,7 +65,8 @@ def test_every_arm_is_graded_in_its_own_way(
         assert sorted(mode for seq, mode, *_ in rows if seq // 4 == pair) == sorted(MODES)
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_budget_of_requests_is_one_of_attempts(
     cli: Cli, start_scripted: Callable[..., Scripted], workers: str
 ) -> None:

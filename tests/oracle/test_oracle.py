@@ -90,7 +90,8 @@ def test_legal_oddities_of_the_stream(
         assert first / 1e6 >= 20
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=LONG)])
+@LONG
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_faults(cli: Cli, start_oracle: Callable[..., Served], tmp_path: Path, workers: str) -> None:
     """Each fault that the oracle wrote down has become its outcome, and nothing else has."""
     truth = tmp_path / "truth.csv"
