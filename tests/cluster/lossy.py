@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import latbench.cli.run
+import latbench.cli.launch
 import latbench.cli.worker
 from latbench.cli.main import main
 
@@ -62,6 +62,6 @@ def first_do(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    latbench.cli.run.resolve_sim = first_do(latbench.cli.run.resolve_sim)
+    latbench.cli.launch.resolve_sim = first_do(latbench.cli.launch.resolve_sim)
     latbench.cli.worker.start_engine = first_do(latbench.cli.worker.start_engine)
     main()

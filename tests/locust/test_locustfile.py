@@ -198,7 +198,7 @@ def test_ctrl_c_on_a_terminal_drains(cli: Cli, start_oracle: Callable[..., Serve
 def test_tables_csv_and_html(cli: Cli, start_oracle: Callable[..., Served], processes: int) -> None:
     served = start_oracle("--ttft-ms", "40", "--itl-ms", "1")
     more = spread(processes)
-    wanted = ("--csv", "out", "--html", "out.html", *headless(4, 3), *more)
+    wanted = ("--csv", "out", "--html", "out.html", *headless(4, 6), *more)
     done = cli.run(*line(served, *wanted), program=LOCUST)
     assert done.code == 0, done.err
     counted = cli.rows("SELECT count(*) FROM samples WHERE outcome = 'ok'")[0][0]
@@ -299,7 +299,7 @@ def test_the_secret_is_wanted_of_workers(cli: Cli, endpoint: Served, right: bool
         "1",
         "--expect-workers-max-wait",
         "8",
-        *headless(2, 2),
+        *headless(2, 6),
     )
     master = cli.start(*line(endpoint, *more), program=LOCUST, env={"LATBENCH_SECRET": SECRET})
     theirs = {"LATBENCH_SECRET": SECRET if right else SECRET.upper()}
