@@ -62,7 +62,7 @@ fix: $(DEV)  ## what a machine can mend
 sim: install  ## the simulated endpoint by itself
 	$(BIN)/latbench sim
 
-bench: install  ## figures against the oracle, where it is beside the checkout; results in benchmarks/results/
+bench: $(DEV)  ## figures against the oracle, where it is beside the checkout; results in benchmarks/results/
 	@status=0; for name in speed accuracy client_error openloop streams memory coverage needle scrape; do \
 	    $(BIN)/python benchmarks/$$name.py || status=1; echo; \
 	done; exit $$status

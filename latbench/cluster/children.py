@@ -36,7 +36,7 @@ def start_engine() -> EngineProcess:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,
+            process_group=0,  # not met by what a terminal sends; a session of its own would rank by itself
         )
     return EngineProcess(process, ours)
 
@@ -44,7 +44,7 @@ def start_engine() -> EngineProcess:
 def start_worker(host: str, port: int) -> "subprocess.Popen[bytes]":
     """Start a local worker that joins the master at `host`:`port`."""
     command = [sys.executable, "-m", "latbench", "worker", "--master", f"{host}:{port}", "--parent", str(os.getpid())]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0)
 
 
 def start_announced(command: list[str], prefix: str, patience_s: float) -> "tuple[subprocess.Popen[bytes], str]":

@@ -15,6 +15,7 @@ from locust.exception import RPCError
 from latbench.cluster.children import EngineProcess, end, start_worker
 from latbench.cluster.locust_master import JOIN_S, Coordinator
 from latbench.cluster.locust_worker import Bridge, SlotUser
+from latbench.model.courtesy import come_after_engines
 from latbench.model.errors import UserError
 
 JOIN_FROM_ELSEWHERE_S = 600.0
@@ -78,6 +79,7 @@ class LocustRun:
             self._bridge = Bridge(self._environment, self._engine, self._secret)
         elif self._listen is not None:
             self._started = [start_worker(*self._listen) for _ in range(self._workers)]
+            come_after_engines()
         return coordinator
 
     def on_interrupt(self, interrupt: Callable[[], None]) -> None:

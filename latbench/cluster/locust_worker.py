@@ -24,6 +24,7 @@ from locust.runners import WorkerRunner
 from latbench.cluster.children import EngineProcess
 from latbench.cluster.handshake import Forged, Refused, WorkerSide
 from latbench.cluster.merge import Outbox
+from latbench.model.courtesy import come_after_engines, let_engines_go
 from latbench.model.frames import Ack, Batch, Bye, Hello, Job, Lost, Unpacker, Users, decode_down, decode_up, encode
 from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import read_spool, remove_segments, spool_root, spools_of
@@ -92,6 +93,7 @@ class Bridge:
         self.said_goodbye = False
         self.refused = ""
         _bridges[id(environment)] = self
+        come_after_engines()
         assert environment.runner is not None
         self._side = WorkerSide(secret, str(getattr(environment.runner, "client_id", "local")))
         environment.runner.register_message(DOWN, self._on_message)
@@ -130,8 +132,11 @@ class Bridge:
                 self._tell_users()  # to a master that knew nobody here, and took no notice when they came
             return
         for sample in report.samples:
+            let_engines_go()
             self._read(sample)
+            let_engines_go()
             self._log(sample)
+        let_engines_go()
         self._keep(report)
 
     def _read(self, sample: Sample) -> None:

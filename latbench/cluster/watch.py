@@ -8,6 +8,7 @@ from latbench.cluster.crew import Member
 from latbench.cluster.dealer import Dealer
 from latbench.cluster.merge import Once
 from latbench.cluster.run_state import RunState
+from latbench.model.courtesy import let_engines_go
 from latbench.model.frames import Ack, Batch, Drain, Spending, StopEndpoint
 from latbench.model.sample import Outcome
 from latbench.plan.guards import WINDOW_NS, EndpointGuard
@@ -43,8 +44,10 @@ class Watch:
             for sample in batch.samples:
                 sample.worker = member.id
             state.sink.samples(batch.samples)
+            let_engines_go()
             if batch.effort is not None:
                 state.sink.effort(member.id, batch.number, batch.step, batch.effort)
+            let_engines_go()
             self._gauges(member, batch)
             self._judge(batch)
         state.crew.tell(member, Ack(batch.number))

@@ -1,7 +1,7 @@
 """Requests under way: sent, swept for those that are too slow, decoded, written to the spool, handed over in batches.
 
 Nothing slow happens on a request's way: its body is ready before it is due, decoding comes after, in slices of at most
-0.2 ms. A request is in the spool before it leaves, and its fate is there before anybody is told.
+0.1 ms. A request is in the spool before it leaves, and its fate is there before anybody is told.
 """
 
 import asyncio
@@ -40,7 +40,9 @@ SWEEP_S = 0.1
 _LOOK_AGAIN_S = 0.1
 _SIGNATURE_NS = 60_000_000_000  # the age up to which one is sent; AWS takes none that is older than five minutes
 _UNDECODED = 1000
-_FULL_COLLECTION_EVERY = 240  # batches: once a minute, because it holds the loop for milliseconds
+_COLLECTION_EVERY = 8  # batches: every two seconds, because it takes the same time however seldom it is done
+_FULL_COLLECTION_EVERY = 240  # batches: once a minute
+_MANY_OBJECTS = 50_000  # that there are more than at the last collection, so that the next one does not wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class Flight:
         while self._ended:
             self._finish_some(raw_ns() + SLICE_NS)
             await asyncio.sleep(0)
-        self.flush(final=True)
+        self.flush(self._effort(), final=True)
         self.stage = None
         gc.enable()
         gc.unfreeze()
@@ -444,16 +446,21 @@ class Flight:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._flushed.wait(), BATCH_S)
             self._flushed.clear()
-            self.flush(final=False)
-            await asyncio.sleep(0)  # let the loop read between the two
+            effort = self._effort()
+            await asyncio.sleep(0)  # let the loop read in between
+            self.flush(effort, final=False)
+            await asyncio.sleep(0)
             count += 1
-            gc.collect(2 if count % _FULL_COLLECTION_EVERY == 0 else 1)
+            if count % _FULL_COLLECTION_EVERY == 0:
+                gc.collect()
+            elif count % _COLLECTION_EVERY == 0 or gc.get_count()[0] > _MANY_OBJECTS:
+                gc.collect(1)
 
     def flush_soon(self) -> None:
         """Do not wait for the rest of the 250 ms."""
         self._flushed.set()
 
-    def flush(self, *, final: bool) -> None:
+    def flush(self, effort: Effort, *, final: bool) -> None:
         """Hand over what has ended, and what has begun since the last batch and is still in the air."""
         assert self.stage is not None
         samples, self._samples = self._samples, []
@@ -477,7 +484,7 @@ class Flight:
                 stopped=dict(self.stopped),
                 idle=self.idle,
                 version=self.version,
-                effort=self._effort(),
+                effort=effort,
                 spool=self._spool.failed or "",
             )
         )

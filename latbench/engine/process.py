@@ -241,6 +241,7 @@ def main() -> None:
     arguments = parser.parse_args()
     die_with_parent(arguments.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # last words reach any terminal
     _raise_file_limit()
     link = socket.socket(fileno=arguments.fd)
     link.setblocking(False)

@@ -68,6 +68,12 @@ class Reads:
         if self.broken is not None and until > self.framed:
             raise self.broken
         data, number, feed = self.data, self.framed, body.feed
+        if until - number > 1 and (pieces := body.feed_many(data[number:until])) is not None:
+            data[number:until] = pieces
+            if self.first_byte_ns is None:
+                self.first_byte_ns = self._at(number)
+            self.framed = until
+            return
         try:
             while number < until:
                 data[number] = piece = feed(data[number])

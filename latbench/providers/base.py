@@ -58,7 +58,8 @@ class Dialect:
 
     `decode_many(payloads, stamps, answer)`, where there is one, takes many events at once, none of which has a line end
     in it. It does what `decode` does for each, or returns false and has done nothing: what is not JSON is left to
-    `decode`, which says which payload it was.
+    `decode`, which says which payload it was. `decode_alike(pieces, stamps, answer)` does the same for events of which
+    only what stood between the two parts of `answer.around` is given.
 
     `own` are the fields of a body that a scenario may not set, because `build` sets them or because they ask for more
     than a budget counts; a field inside another has a dotted name. `modes` are the output modes that the API enforces,
@@ -80,6 +81,7 @@ class Dialect:
     tools: str = ""
     signer: Callable[[Endpoint, Mapping[str, str]], Signer] | None = None
     decode_many: Callable[[list[bytes], Sequence[int], Answer], bool] | None = None
+    decode_alike: Callable[[list[bytes], Sequence[int], Answer], bool] | None = None
 
     def own_in(self, body: Mapping[str, Any]) -> list[tuple[str, ...]]:
         """The fields of `body` that a scenario may not set, as paths, sorted.

@@ -44,6 +44,7 @@ DIALECT = Dialect(
     decode=openai_chat.decode,
     decode_plain=openai_chat.decode_plain,
     decode_many=openai_chat.decode_many,
+    decode_alike=openai_chat.decode_alike,
     refusal=refusal_of_status,
     own=frozenset({"model", "messages", "prompt", "suffix", "stream", "max_tokens"}) | PAST_BUDGET,
     modes=frozenset({"json_schema", "tool"}),

@@ -11,6 +11,7 @@ error, which is why an error always beats both.
 """
 
 import re
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -159,6 +160,24 @@ def decode_many(payloads: list[bytes], stamps: Sequence[int], answer: Answer) ->
     return True
 
 
+def decode_alike(pieces: list[bytes], stamps: Sequence[int], answer: Answer) -> bool:
+    """Many events that are the same but for one string of JSON, which is all that is given. See `Dialect`."""
+    texts = _texts(pieces)
+    _add_texts(texts, stamps, answer)
+    return len(texts) == len(pieces)
+
+
+def _texts(pieces: list[bytes]) -> list[str]:
+    """Strings of JSON, each on a line of its own; none where one of them is anything else."""
+    if [piece[:1] for piece in pieces].count(b'"') != len(pieces):
+        return []
+    try:
+        texts = _TEXTS.decode_lines(b"\n".join(pieces))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    return texts if len(texts) == len(pieces) else []
+
+
 def _usual_texts(payloads: list[bytes], around: tuple[bytes, bytes] | None) -> list[str]:
     """The texts of the first payloads, as far as what is around them is what was there before.
 
@@ -170,16 +189,14 @@ def _usual_texts(payloads: list[bytes], around: tuple[bytes, bytes] | None) -> l
     begin, end = len(before), -len(after)
     usual = [payload[:begin] == before and payload[end:] == after for payload in payloads]
     count = usual.index(False) if False in usual else len(usual)
-    try:
-        texts = _TEXTS.decode_lines(b"\n".join([payload[begin:end] for payload in payloads[:count]]))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return []
-    return texts if len(texts) == count else []
+    return _texts([payload[begin:end] for payload in payloads[:count]])
 
 
 def _add_texts(texts: list[str], stamps: Sequence[int], answer: Answer) -> None:
     """Texts with the first of the stamps. Empty ones are not output."""
-    borne = [at_ns for at_ns, text in zip(stamps, texts, strict=False) if text]
+    borne = stamps[: len(texts)]
+    if not all(texts):
+        borne = array("q", [at_ns for at_ns, text in zip(stamps, texts, strict=False) if text])
     if borne:
         answer.text.extend(filter(None, texts))
         answer.output_ns.extend(borne)
@@ -335,6 +352,7 @@ DIALECT = Dialect(
     decode=decode,
     decode_plain=decode_plain,
     decode_many=decode_many,
+    decode_alike=decode_alike,
     refusal=refusal_of_status,
     own=frozenset({"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
     | PAST_BUDGET,

@@ -19,6 +19,7 @@ from typing import Self
 
 import msgspec
 
+from latbench.model.courtesy import let_engines_go
 from latbench.model.errors import UserError
 from latbench.model.frames import Effort
 from latbench.model.needle import Grade
@@ -538,6 +539,7 @@ def _run_row(run: RunRecord) -> tuple[str | None, ...]:
 
 
 def _sample_row(run_id: str, sample: Sample) -> list[object]:
+    let_engines_go()
     row = [run_id, *(getattr(sample, name) for name in _FIELDS)]
     row[1 + _HEADROOM] = _json(sample.headroom)
     return row

@@ -11,6 +11,7 @@ from latbench.model.errors import DecodeError
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _USUAL = {b"%x" % size: size for size in range(1, 4096)}  # a size as nearly all servers write it
+_WHOLE = {line: len(line) + size + 4 for line, size in _USUAL.items()}  # bytes of the whole chunk
 _LONGEST_LINE = 8190
 _SHOWN = 40
 
@@ -38,6 +39,23 @@ class ChunkedBody:
         if size is not None and len(data) == end + size + 4 and data[-2:] == b"\r\n":
             return data[end + 2 : -2]
         return self._feed_whole(data)
+
+    def feed_many(self, reads: list[bytes]) -> list[bytes] | None:
+        """What `feed` gives for each of the reads, where each is one whole chunk, or None, and nothing has been fed.
+
+        A chunk with an end of line in it is left to `feed`, too.
+        """
+        if self.ended or self._left or self._line_ends or self._held or self._in_trailers:
+            return None
+        parts = b"".join(reads).split(b"\r\n")
+        sizes, pieces = parts[:-1:2], parts[1::2]
+        if (
+            list(map(_WHOLE.get, sizes)) != list(map(len, reads))
+            or list(map(_USUAL.get, sizes)) != list(map(len, pieces))
+            or parts[-1]
+        ):
+            return None
+        return pieces
 
     def _feed_whole(self, data: bytes) -> bytes:
         """Several whole chunks; what is not one, with all that follows it, is left to `_feed_any`."""

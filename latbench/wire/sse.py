@@ -84,6 +84,26 @@ class SseFramer:
             self._at_start = False
         return [event[6:] for event in events], counts
 
+    def feed_alike(self, reads: list[bytes], before: bytes, after: bytes) -> list[bytes]:
+        """Of the first reads, as many as are one event `data: ...` each, what is between `before` and `after` in it.
+
+        Nothing where that is not so, and nothing has been fed then. `before` and `after` have no line ends.
+        """
+        head, tail = b"data: " + before, after + b"\n\n"
+        count = len(reads)
+        while count and not reads[count - 1].endswith(tail):
+            count -= 1
+        body = b"".join(reads[:count])
+        if not count or not self._idle or not body.startswith(head) or b"\r" in body:
+            return []
+        found = body[len(head) : -len(tail)].split(tail + head)
+        rest = len(head) + len(tail)
+        if [len(piece) + rest for piece in found] != list(map(len, reads[:count])) or rest > self._max:
+            return []
+        self._seen_event = True
+        self._at_start = False
+        return found
+
     def _feed_lines(self, data: bytes) -> list[bytes]:
         """Any bytes at all. Each byte is looked at once, however small the reads are."""
         if self._after_cr and data[:1] == b"\n":
