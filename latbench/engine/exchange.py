@@ -35,9 +35,10 @@ _READ_ON = frozenset({Outcome.OK, Outcome.TRUNCATED, Outcome.STREAM_ERROR, Outco
 """What may hold a whole answer, though it may lack its end."""
 _EVENTS_BETWEEN_LOOKS = 8
 _PART_BYTES = 1 << 14  # of a read are framed at a time
-_READS_AT_ONCE = 32  # are decoded in less than half a slice
+_READS_AT_ONCE = 64  # are decoded in less than a slice
+_READS_AT_FIRST = 8  # until the usual event of this answer is known
 _BYTES_AT_ONCE = 1 << 16
-_READS_WORTH_IT = 32  # fewer are left to the next time
+_READS_WORTH_IT = 48  # fewer are left to the next time
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")  # OpenAI, Anthropic, AWS, Azure
 
 
@@ -236,7 +237,8 @@ class Exchange:
         """
         reads, framer, decode_many = self.reads, self._framer, self.dialect.decode_many
         start = self._decoded
-        stop = min(start + _READS_AT_ONCE, len(reads.data))
+        most = _READS_AT_ONCE if self.answer.around else _READS_AT_FIRST
+        stop = min(start + most, len(reads.data))
         if decode_many is None or start < self._unusual_until or start == stop or not isinstance(framer, SseFramer):
             return False
         self._unusual_until = stop

@@ -1,8 +1,9 @@
 """How late this loop is: the client's own error, measured twice.
 
-A probe asks at random moments what a chunk that arrived just then would wait; the turn tells for each chunk what it
-did wait behind the others that were read in the same turn of the loop. Neither sees what the other does: a probe comes
-alone, and chunks come in bursts. Both leave integers in arrays, which `flight.py` takes four times a second.
+A probe asks at random moments what a chunk that arrived just then would wait; the turn tells for about every sixteenth
+chunk what it did wait behind the others that were read in the same turn of the loop. Neither sees what the other does:
+a probe comes alone, and chunks come in bursts. Both leave integers in arrays, which `flight.py` takes four times a
+second.
 """
 
 import asyncio
@@ -16,25 +17,54 @@ from latbench.model.timer import TimerFile
 PROBE_APART_NS = 5_000_000
 """The mean time between two moments at which the probe asks."""
 
+_READS_APART = 16
+_NEVER = 1 << 60
+
 
 class Turn:
-    """The loop's current turn, from its first read on.
+    """Every so often a turn of the loop is watched from its first read on: how long each of its reads waited.
 
-    `began_ns` is the stamp of that read, 0 where the turn has had none yet: whoever reads first sets it and has `end`
-    called soon. Both uvloop and asyncio call what was to be called soon before they read again. `waited_ns` has for
-    each read how long after the first one it came to be stamped.
+    Whoever reads counts `left` down and calls `look` when it is below zero. What tells one turn from the next is that
+    both uvloop and asyncio call what was to be called soon before they read again. As that costs a turn about as much
+    as a read does, it is done for one turn in `reads_apart` reads: a call ends the turn in which they ran out, and the
+    next turn is watched to its end. Long turns follow long ones, so that this takes a few more of the long, never of
+    the short.
     """
 
-    __slots__ = ("began_ns", "call_soon", "waited_ns")
+    __slots__ = ("_apart", "_began_ns", "_waiting", "call_soon", "left", "waited_ns")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.began_ns = 0
+    def __init__(self, loop: asyncio.AbstractEventLoop, reads_apart: int = _READS_APART) -> None:
+        self.left = 0
         self.waited_ns = array("q")
         self.call_soon = loop.call_soon
+        self._apart = reads_apart
+        self._waiting = True
+        self._began_ns = 0
 
-    def end(self) -> None:
+    def look(self, now_ns: int) -> None:
+        """A read of a turn that is watched, or the last one of the reads between two of them."""
+        if self._began_ns:
+            self.waited_ns.append(now_ns - self._began_ns)
+            self.left = 0
+        elif self._waiting:
+            self._waiting = False
+            self._began_ns = now_ns
+            self.waited_ns.append(0)
+            self.left = 0
+            self.call_soon(self._end)
+        else:
+            self.left = _NEVER
+            self.call_soon(self._next)
+
+    def _next(self) -> None:
+        """The turn after this one is watched."""
+        self._waiting = True
+        self.left = 0
+
+    def _end(self) -> None:
         """The turn is over."""
-        self.began_ns = 0
+        self._began_ns = 0
+        self.left = self._apart
 
     def take(self) -> "array[int]":
         """What was waited since the last time."""

@@ -68,12 +68,13 @@ class Reads:
         if self.broken is not None and until > self.framed:
             raise self.broken
         data, number, feed = self.data, self.framed, body.feed
-        if until - number > 1 and (pieces := body.feed_many(data[number:until])) is not None:
-            data[number:until] = pieces
-            if self.first_byte_ns is None:
-                self.first_byte_ns = self._at(number)
-            self.framed = until
-            return
+        for stop in (until, until - 1):  # the last one may be the end of the body
+            if stop - number > 1 and (pieces := body.feed_many(data[number:stop])) is not None:
+                data[number:stop] = pieces
+                if self.first_byte_ns is None:
+                    self.first_byte_ns = self._at(number)
+                self.framed = number = stop
+                break
         try:
             while number < until:
                 data[number] = piece = feed(data[number])

@@ -14,6 +14,7 @@ timer for each chunk (a third more CPU).
 import asyncio
 import os
 import ssl
+from collections import deque
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -34,12 +35,16 @@ from latbench.engine.reads import MAX_ANSWER_BYTES, Head, Reads
 from latbench.model.errors import DecodeError, UserError
 from latbench.providers.base import Signer
 from latbench.wire.chunked import ChunkedBody
+from latbench.wire.head import chunked_head
 
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What a transport raises when an exchange cannot be finished."""
 
 _READ_BUFFER_BYTES = 1 << 18
+_USUAL_END = b"\n\n\r\n"  # of an event and its chunk: nothing can end with this
 _SHORTEST_END = 4  # bytes: the blank line after a head, and after a chunked body
+_KEPT_NS = 15_000_000_000  # as aiohttp keeps them: servers close idle connections, and some just then
+_TESTED = (200, 202)  # of these two, one answer's head is of the usual kind
 _OPEN_AT_ONCE = 64  # connections; more would overrun the backlog of many a server
 
 
@@ -100,9 +105,9 @@ class Transport(Protocol):
 class StampedHandler(ResponseHandler):
     """aiohttp's protocol with a stamp in front of its parser.
 
-    The parser reads heads, and every body but one: a chunked body that is not compressed, whose head came in one read,
-    is kept as it comes and framed by `Reads`, most of it when there is time for it. Either way the request waits for
-    `done`, and for nothing else.
+    The parser reads every answer but one, which is what nearly all streams are: its head in one read and of the usual
+    kind (`wire/head.py`), its body in chunks. That body is kept as it comes and framed by `Reads`, most of it when
+    there is time for it. Either way the request waits for `done`, and for nothing else.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turn: Turn) -> None:
@@ -120,10 +125,12 @@ class StampedHandler(ResponseHandler):
 
     def begin(self, reads: Reads) -> "asyncio.Future[None]":
         """Stamp into `reads` from now on; what is returned is done at the end of the answer, or has the reason why."""
-        self._payload = self._body = None  # the last answer's: its end must not be taken for this one's
+        self._payload = self._body = self._parser = None  # the last answer's: its end is not to be taken for this one's
         self._raw = False
         self.reads = reads
         self.done = self._loop.create_future()
+        if self._tail:  # something came before it was asked for
+            self._parse_on()
         if (fault := self.exception()) is not None:
             self._fail(fault)
         return self.done
@@ -135,22 +142,20 @@ class StampedHandler(ResponseHandler):
             super().data_received(data)
             return
         turn = self._turn
-        if turn.began_ns:
-            turn.waited_ns.append(now - turn.began_ns)
-        else:
-            turn.began_ns = now
-            turn.call_soon(turn.end)
-            turn.waited_ns.append(0)
-        if self._raw:
-            self._keep(data, now, reads)
-        else:
+        turn.left -= 1
+        if turn.left < 0:
+            turn.look(now)
+        if not self._raw:
             self._parse(data, now, reads)
-
-    def _keep(self, data: bytes, now: int, reads: Reads) -> None:
-        """A piece of a chunked body: only where it may be the last one it is looked at now."""
+            return
         reads.data.append(data)
         reads.at_ns.append(now)
         reads.size += len(data)
+        if data[-4:] != _USUAL_END or reads.size > MAX_ANSWER_BYTES:
+            self._look(data, reads)
+
+    def _look(self, data: bytes, reads: Reads) -> None:
+        """A piece of a chunked body that may be the last one: only then it is framed now."""
         if reads.size > MAX_ANSWER_BYTES:
             self._abort()
         elif data[-2:] != b"\r\n" or data[-4:] == b"\r\n\r\n" or len(data) < _SHORTEST_END:
@@ -162,26 +167,34 @@ class StampedHandler(ResponseHandler):
 
     def _parse(self, data: bytes, now: int, reads: Reads) -> None:
         """The head, and a body that aiohttp has to understand."""
-        rest, alone = b"", False
-        if not reads.any_bytes and data[:12] == b"HTTP/1.1 200":
-            end = data.find(b"\r\n\r\n") + 4
-            alone = end >= _SHORTEST_END
-            if alone:
-                data, rest = data[:end], data[end:]
+        usual = None if reads.any_bytes else chunked_head(data)
         reads.any_bytes = True
+        if usual is not None:
+            headers, begin = usual
+            reads.headers_ns = now
+            reads.head = Head(200, headers)
+            reads.chunked, reads.on_end = ChunkedBody(), self._end
+            self._raw = True
+            if begin < len(data):
+                rest = data[begin:]
+                reads.data.append(rest)
+                reads.at_ns.append(now)
+                reads.size += len(rest)
+                self._look(rest, reads)
+            return
+        if self._parser is None:
+            self._parse_on()
         super().data_received(data)
         if self._body is None:
-            self._take_head(now, reads, alone=alone)
-        if self._raw:
-            if rest:
-                self._keep(rest, now, reads)
-            return
-        if rest:
-            super().data_received(rest)
+            self._take_head(now, reads)
         self._take_body(now, reads)
 
-    def _take_head(self, now: int, reads: Reads, *, alone: bool) -> None:
-        """The head of the answer, if the parser has it whole; `alone` if it has nothing of the body."""
+    def _parse_on(self) -> None:
+        """Have aiohttp's parser read the answer."""
+        self.set_response_params(read_until_eof=True, read_bufsize=_READ_BUFFER_BYTES)
+
+    def _take_head(self, now: int, reads: Reads) -> None:
+        """The head of the answer, if the parser has it whole."""
         while self._buffer:
             (message, body), _ = self._buffer.popleft()
             if message.code < 200:
@@ -189,15 +202,6 @@ class StampedHandler(ResponseHandler):
             self._body = body
             reads.headers_ns = now
             reads.head = _head(message.code, message.headers)
-            if (
-                alone
-                and message.chunked
-                and not message.compression
-                and body is not EMPTY_PAYLOAD
-                and not body.is_eof()
-            ):
-                self._raw = True
-                reads.chunked, reads.on_end = ChunkedBody(), self._end
             return
 
     def _take_body(self, now: int, reads: Reads) -> None:
@@ -226,10 +230,8 @@ class StampedHandler(ResponseHandler):
     def _end(self) -> None:
         """The answer is over. What came after it belongs to nobody: that connection is used no more."""
         reads, self.reads = self.reads, None
-        if self._raw and self._body is not None:
-            self._body.feed_eof()
-            if reads is not None and reads.chunked is not None and reads.chunked.rest:
-                self.force_close()
+        if reads is not None and reads.chunked is not None and reads.chunked.rest:
+            self.force_close()
         if not self.done.done():
             self.done.set_result(None)
 
@@ -276,6 +278,7 @@ class StampedTransport:
         )
         self._headers = {"host": _host(target.url), **target.headers, **(key if absolute else {})}
         self._heads: dict[tuple[str, ...], bytes] = {}
+        self._idle: deque[tuple[aiohttp.connector.Connection, int]] = deque()  # with when (raw) they were let go
 
     def sign(self, post: Post) -> Post:
         return _signed(self._target, post)
@@ -309,20 +312,21 @@ class StampedTransport:
 
     async def exchange(self, post: Post, reads: Reads, *, fresh: bool = False) -> None:
         started_ns = raw_ns()
-        connector = self._spare if fresh else self._pool
-        connection = await connector.connect(self._template, [], self._timeout)
+        connection = None if fresh else self._take(started_ns)
+        if connection is None:
+            connector = self._spare if fresh else self._pool
+            connection = await connector.connect(self._template, [], self._timeout)
         let_go = connection.close  # whatever ends this before the answer's end: the rest of it would be the next one's
         try:
             protocol: Any = connection.protocol
             reads.new_connection = protocol.made_ns >= started_ns
             reads.connected_ns = max(protocol.made_ns, started_ns)
             done = protocol.begin(reads)
-            protocol.set_response_params(read_until_eof=True, read_bufsize=_READ_BUFFER_BYTES)
             signature = _lines(post.headers) if post.headers else b""
             head = self._head(post) + b"%d\r\n" % len(post.body)
             protocol.transport.write(head + signature + b"\r\n" + post.body)
             await done
-            let_go = connection.release
+            let_go = connection.release if fresh else partial(self._keep, connection)
         finally:
             let_go()
         if reads.end_ns is None:
@@ -330,7 +334,29 @@ class StampedTransport:
         if reads.headers_ns is None:
             reads.headers_ns = reads.end_ns
 
+    def _take(self, now_ns: int) -> aiohttp.connector.Connection | None:
+        """The connection that was let go last, if it is still good: none of aiohttp's own tasks and keys."""
+        while self._idle:
+            connection, since_ns = self._idle.pop()
+            protocol = connection.protocol
+            if protocol is not None and protocol.is_connected() and now_ns - since_ns < _KEPT_NS:
+                return connection
+            connection.close()
+        return None
+
+    def _keep(self, connection: aiohttp.connector.Connection) -> None:
+        """Keep it for the next request, or close it where the answer or the server has ended it."""
+        protocol, now_ns = connection.protocol, raw_ns()
+        if protocol is None or protocol.should_close or not protocol.is_connected():
+            connection.close()
+        else:
+            self._idle.append((connection, now_ns))
+        while self._idle and now_ns - self._idle[0][1] >= _KEPT_NS:
+            self._idle.popleft()[0].close()
+
     async def close(self) -> None:
+        while self._idle:
+            self._idle.pop()[0].close()
         await self._pool.close()
         await self._spare.close()
 
@@ -484,10 +510,11 @@ def _host(url: URL) -> str:
 
 
 async def self_test() -> str:
-    """Send one request through the private hooks to a server of our own; what is wrong, or nothing.
+    """Send requests through the private hooks to a server of our own; what is wrong, or nothing.
 
     The server answers headers and a first event in one write, then a second event and the end in another: every byte
-    must come back once, with a stamp that lies between the server's writes.
+    must come back once, with a stamp that lies between the server's writes. One answer we read ourselves, and one with
+    another status, on the same connection, has aiohttp's parser read.
     """
     first, second = b"data: 1\n\n", b"data: 22\n\n"
     sent_at: list[int] = []
@@ -495,14 +522,16 @@ async def self_test() -> str:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer), suppress(OSError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n123")
-            sent_at.append(raw_ns())
-            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(first), first))
-            await writer.drain()
-            await first_seen.wait()
-            sent_at.append(raw_ns())
-            writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(second), second))
-            await writer.drain()
+            for status in _TESTED:
+                await reader.readuntil(b"\r\n\r\n123")
+                sent_at.append(raw_ns())
+                head = b"HTTP/1.1 %d OK\r\nTransfer-Encoding: chunked\r\n\r\n" % status
+                writer.write(head + b"%x\r\n%s\r\n" % (len(first), first))
+                await writer.drain()
+                await first_seen.wait()
+                sent_at.append(raw_ns())
+                writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(second), second))
+                await writer.drain()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -511,14 +540,18 @@ async def self_test() -> str:
     try:
         transport = StampedTransport(Target(URL(f"http://127.0.0.1:{port}/"), {}, 5.0))
         await transport.open(1)
-        reads = Reads()
-        posting = asyncio.create_task(transport.exchange(Post("/", b"123"), reads))
-        async with asyncio.timeout(5):
-            while not reads.data and not posting.done():  # noqa: ASYNC110  the handler has no event, and shall have none
-                await asyncio.sleep(0.001)
-            first_seen.set()
-            await posting
-        return _judge(reads, (first, second), sent_at)
+        for status in _TESTED:
+            reads = Reads()
+            posting = asyncio.create_task(transport.exchange(Post("/", b"123"), reads))
+            async with asyncio.timeout(5):
+                while not reads.data and not posting.done():  # noqa: ASYNC110  the handler has no event, and shall have none
+                    await asyncio.sleep(0.001)
+                first_seen.set()
+                await posting
+            if wrong := _judge(reads, status, (first, second), sent_at):
+                return wrong
+            first_seen.clear()
+            sent_at.clear()
     except (AttributeError, TypeError, AssertionError, aiohttp.ClientError, OSError, TimeoutError) as fault:
         return f"{type(fault).__name__}: {fault}"
     finally:
@@ -529,11 +562,12 @@ async def self_test() -> str:
             await transport.close()
         server.close()
         await server.wait_closed()
+    return ""
 
 
-def _judge(reads: Reads, pieces: tuple[bytes, ...], sent_at: list[int]) -> str:
+def _judge(reads: Reads, status: int, pieces: tuple[bytes, ...], sent_at: list[int]) -> str:
     """What the self-test found wrong, or nothing."""
-    if reads.head != Head(200, {"transfer-encoding": "chunked"}):
+    if reads.head != Head(status, {"transfer-encoding": "chunked"}):
         return f"status and headers came back as {reads.head}"
     body = reads.body()
     if tuple(reads.data) != pieces:

@@ -52,6 +52,7 @@ _PARTS = ("limit", "remaining", "reset")
 _MEANING: dict[str, tuple[str, str]] = {
     f"x-ratelimit-{part}{name}": (kind, part) for name, kind in _OPENAI_NAMES.items() for part in _PARTS
 } | {f"{name}-{part}": (kind, part) for name, kind in _ANTHROPIC_NAMES.items() for part in _PARTS}
+_NAMES = frozenset(_MEANING) | {UPSTREAM + name for name in _MEANING}
 
 KINDS = tuple(dict.fromkeys(kind for kind, _ in _MEANING.values() if kind != _MINUTE_OR_DAY))
 """Every kind that `headroom` can name."""
@@ -68,6 +69,8 @@ class Headroom:
 
 def headroom(headers: Mapping[str, str]) -> dict[str, Headroom]:
     """The limits that a response reports, by kind. Header names are in lower case."""
+    if _NAMES.isdisjoint(headers):
+        return {}
     own: dict[str, dict[str, str]] = {}
     upstream: dict[str, dict[str, str]] = {}
     for name, value in headers.items():

@@ -93,12 +93,13 @@ class SseFramer:
         count = len(reads)
         while count and not reads[count - 1].endswith(tail):
             count -= 1
-        body = b"".join(reads[:count])
-        if not count or not self._idle or not body.startswith(head) or b"\r" in body:
+        alike = reads[:count]
+        if not count or not self._idle or min(map(len, alike)) < len(head) + len(tail):
             return []
-        found = body[len(head) : -len(tail)].split(tail + head)
-        rest = len(head) + len(tail)
-        if [len(piece) + rest for piece in found] != list(map(len, reads[:count])) or rest > self._max:
+        begin, end = len(head), -len(tail)
+        found = [read[begin:end] for read in alike]
+        body = b"".join(alike)  # put together again, it is the same only if each of them was
+        if head + (tail + head).join(found) + tail != body or b"\r" in body or len(body) > self._max:
             return []
         self._seen_event = True
         self._at_start = False

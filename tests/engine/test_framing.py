@@ -51,7 +51,6 @@ def cut(wire: bytes, cuts: list[int]) -> list[bytes]:
 def ours(loop: asyncio.AbstractEventLoop, pieces: list[bytes], *, closed: bool) -> Came:
     handler, reads = StampedHandler(loop, Turn(loop)), Reads()
     done = handler.begin(reads)
-    handler.set_response_params(read_until_eof=True)
     for piece in pieces:
         if handler.reads is None:
             break  # the answer is over, or broken: the connection is not used again
@@ -154,6 +153,5 @@ def test_what_follows_an_answer_closes_its_connection(loop: asyncio.AbstractEven
     for after in (b"", b"HTTP/1.1 200 OK\r\n\r\n", b"x"):
         handler = StampedHandler(loop, Turn(loop))
         handler.begin(Reads())
-        handler.set_response_params(read_until_eof=True)
         handler.data_received(whole + after)
         assert handler.should_close == bool(after)

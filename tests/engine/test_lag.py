@@ -78,34 +78,38 @@ class Reader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = raw_ns()
         turn = self._turn
-        if turn.began_ns:
-            turn.waited_ns.append(now - turn.began_ns)
-        else:
-            turn.began_ns = now
-            turn.call_soon(turn.end)
-            turn.waited_ns.append(0)
+        turn.left -= 1
+        if turn.left < 0:
+            turn.look(now)
         self._work()
 
 
 @pytest.mark.parametrize("factory", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
 def test_reads_of_one_turn_wait_for_one_another(factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Three arrive while the loop is busy; each takes 10 ms. The next, alone in its turn, waits for nobody."""
+    """Three arrive while the loop is busy; each takes 10 ms. The next, alone in their turns, wait for nobody."""
 
     async def scenario() -> tuple[list[int], list[int]]:
         loop = asyncio.get_running_loop()
-        turn = Turn(loop)
+        turn = Turn(loop, reads_apart=0)
+        worked = asyncio.Event()
+
+        def work() -> None:
+            block(10 * MS)
+            worked.set()
+
         pairs = [socket.socketpair() for _ in range(3)]
-        made = [
-            await loop.create_connection(lambda: Reader(turn, lambda: block(10 * MS)), sock=one) for _, one in pairs
-        ]
+        made = [await loop.create_connection(lambda: Reader(turn, work), sock=one) for _, one in pairs]
         for ours, _ in pairs:
             ours.send(b"x")
         await until(lambda: len(turn.waited_ns) == 3)
         together = list(turn.take())
         alone: list[int] = []
         for ours, _ in pairs:
-            ours.send(b"x")
-            await until(lambda: len(turn.waited_ns) == 1)
+            for watched in (0, 1):  # the turn that ends the pause, and the one that is watched
+                worked.clear()
+                ours.send(b"x")
+                await worked.wait()
+                assert len(turn.waited_ns) == watched
             alone += turn.take()
         for (transport, _), (ours, _) in zip(made, pairs, strict=True):
             transport.close()
