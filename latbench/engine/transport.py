@@ -339,7 +339,7 @@ class StampedTransport:
         while self._idle:
             connection, since_ns = self._idle.pop()
             protocol = connection.protocol
-            if protocol is not None and protocol.is_connected() and now_ns - since_ns < _KEPT_NS:
+            if _is_good(protocol) and now_ns - since_ns < _KEPT_NS:
                 return connection
             connection.close()
         return None
@@ -347,16 +347,16 @@ class StampedTransport:
     def _keep(self, connection: aiohttp.connector.Connection) -> None:
         """Keep it for the next request, or close it where the answer or the server has ended it."""
         protocol, now_ns = connection.protocol, raw_ns()
-        if protocol is None or protocol.should_close or not protocol.is_connected():
-            connection.close()
-        else:
+        if _is_good(protocol):
             self._idle.append((connection, now_ns))
+        else:
+            connection.close()
         while self._idle and now_ns - self._idle[0][1] >= _KEPT_NS:
             self._idle.popleft()[0].close()
 
     async def close(self) -> None:
         while self._idle:
-            self._idle.pop()[0].close()
+            self._idle.pop()[0].release()  # to be closed with the others, and awaited
         await self._pool.close()
         await self._spare.close()
 
@@ -450,6 +450,11 @@ def _connection_trace() -> aiohttp.TraceConfig:
     trace.on_connection_create_end.append(made)
     trace.on_connection_reuseconn.append(made)
     return trace
+
+
+def _is_good(protocol: ResponseHandler | None) -> bool:
+    """Whether a connection is open, and nothing has come on it unasked."""
+    return protocol is not None and protocol.is_connected() and not protocol.should_close
 
 
 def _connector(loop: asyncio.AbstractEventLoop, turn: Turn, *, force_close: bool) -> aiohttp.TCPConnector:

@@ -34,6 +34,8 @@ class TimerFile:
     """One timer. Moments are absolute, on the clock of `time.monotonic_ns`."""
 
     def __init__(self) -> None:
+        self._setting = _Setting(_Timespec(0, 0), _Timespec(0, 0))
+        self._reference = ctypes.byref(self._setting)
         self._file = _checked(_libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC))
 
     def fileno(self) -> int:
@@ -43,8 +45,8 @@ class TimerFile:
     def set(self, at_ns: int) -> None:
         """Fire at that moment, or at once where it has passed. What was set before is forgotten."""
         seconds, nanoseconds = divmod(max(1, at_ns), _NS)  # a value of zero would disarm the timer
-        setting = _Setting(_Timespec(0, 0), _Timespec(seconds, nanoseconds))
-        _checked(_libc.timerfd_settime(self._file, _ABSOLUTE, ctypes.byref(setting), None))
+        self._setting.value.seconds, self._setting.value.nanoseconds = seconds, nanoseconds
+        _checked(_libc.timerfd_settime(self._file, _ABSOLUTE, self._reference, None))
 
     def fired(self) -> bool:
         """Take note that it fired; false if it was set anew, to a later moment, after the loop saw it fire."""

@@ -154,7 +154,7 @@ def decode_many(payloads: list[bytes], stamps: Sequence[int], answer: Answer) ->
         else:
             answer.add_text(piece, at_ns)
             usual = payload
-    if usual and answer.around is None and not answer.complete:  # more is to come
+    if usual and not texts and not answer.complete:  # more is to come, and what is known does not fit, or nothing is
         answer.around = _around(usual, answer)
     answer.complete = answer.complete or done
     return True

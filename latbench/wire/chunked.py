@@ -11,7 +11,7 @@ from latbench.model.errors import DecodeError
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _USUAL = {b"%x" % size: size for size in range(1, 4096)}  # a size as nearly all servers write it
-_WHOLE = {line: len(line) + size + 4 for line, size in _USUAL.items()}  # bytes of the whole chunk
+_LINE_OF = {len(line) + size + 4: line for line, size in _USUAL.items()}  # by the bytes of the whole chunk: one has one
 _LONGEST_LINE = 8190
 _SHOWN = 40
 
@@ -41,19 +41,16 @@ class ChunkedBody:
         return self._feed_whole(data)
 
     def feed_many(self, reads: list[bytes]) -> list[bytes] | None:
-        """What `feed` gives for each of the reads, where each is one whole chunk, or None, and nothing has been fed.
-
-        A chunk with an end of line in it is left to `feed`, too.
-        """
+        """What `feed` gives for each of the reads, where each is one whole chunk, or None, and nothing has been fed."""
         if self.ended or self._left or self._line_ends or self._held or self._in_trailers:
             return None
-        parts = b"".join(reads).split(b"\r\n")
-        sizes, pieces = parts[:-1:2], parts[1::2]
-        if (
-            list(map(_WHOLE.get, sizes)) != list(map(len, reads))
-            or list(map(_USUAL.get, sizes)) != list(map(len, pieces))
-            or parts[-1]
-        ):
+        lines = [_LINE_OF.get(len(read), b"") for read in reads]
+        if not all(lines):
+            return None
+        pieces = [read[len(line) + 2 : -2] for line, read in zip(lines, reads, strict=True)]
+        parts = [b""] * (2 * len(reads))
+        parts[::2], parts[1::2] = lines, pieces
+        if b"\r\n".join(parts) + b"\r\n" != b"".join(reads):  # put together again, each read is the same
             return None
         return pieces
 

@@ -101,6 +101,8 @@ class SseFramer:
         body = b"".join(alike)  # put together again, it is the same only if each of them was
         if head + (tail + head).join(found) + tail != body or b"\r" in body or len(body) > self._max:
             return []
+        if body.count(b"\n") != 2 * count:
+            return []
         self._seen_event = True
         self._at_start = False
         return found

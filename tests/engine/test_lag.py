@@ -6,11 +6,14 @@ import time
 from array import array
 from collections.abc import Callable
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import pytest
 import uvloop
 from engine_kit import MS, endpoint, job, lab, run, until
+from hypothesis import given
+from hypothesis import strategies as st
 from servers import answer_well, serving
 
 from latbench.engine.clock import raw_ns
@@ -123,6 +126,72 @@ def test_reads_of_one_turn_wait_for_one_another(factory: Callable[[], asyncio.Ab
     assert together[1] >= 10 * MS
     assert together[2] >= 20 * MS
     assert alone == [0, 0, 0]
+
+
+class Callbacks:
+    """As much of a loop as a turn needs: what was to be called soon is called between two turns."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+        self.calls = 0
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.soon.append(call)
+        self.calls += 1
+
+    def end_turn(self) -> None:
+        due, self.soon = self.soon, []
+        for call in due:
+            call()
+
+
+def watched(reads_apart: int, turns: list[int]) -> tuple[list[int], int]:
+    """How many reads each watched turn had, where the n-th turn has `turns[n]` and each read takes a nanosecond.
+
+    With them, how often the loop was asked to call.
+    """
+    loop = Callbacks()
+    turn = Turn(cast(asyncio.AbstractEventLoop, loop), reads_apart)
+    now_ns = 1
+    for reads in turns:
+        for _ in range(reads):
+            turn.left -= 1
+            if turn.left < 0:
+                turn.look(now_ns)
+            now_ns += 1
+        loop.end_turn()
+        now_ns += 1000
+    waited = list(turn.take())
+    assert list(turn.take()) == []
+    starts = [number for number, waited_ns in enumerate(waited) if waited_ns == 0]
+    counts = [end - start for start, end in pairwise([*starts, len(waited)])]
+    assert waited == [waited_ns for count in counts for waited_ns in range(count)], "from the first read of its turn on"
+    return counts, loop.calls
+
+
+@pytest.mark.parametrize("reads_apart", [0, 1, 2, 16, 100])
+def test_of_turns_with_one_read_each_about_every_so_many_is_watched(reads_apart: int) -> None:
+    counts, calls = watched(reads_apart, [1] * 10_000)
+    assert set(counts) == {1}
+    assert 10_000 / (reads_apart + 3) <= len(counts) <= 10_000 / max(1, reads_apart)
+    assert calls <= 2 * len(counts) + 1
+
+
+@given(st.integers(0, 40), st.lists(st.integers(0, 6), max_size=80))
+def test_a_turn_is_watched_to_its_end_or_not_at_all(reads_apart: int, turns: list[int]) -> None:
+    counts, calls = watched(reads_apart, turns)
+    left = iter(turns)
+    assert all(count in left for count in counts), "each is a turn, whole, and they are in order"
+    assert calls <= 2 * len(counts) + 1
+    if any(turns):
+        assert counts[0] == next(filter(None, turns)), "the first one is watched"
+    assert sum(turns) <= (len(counts) + 1) * (reads_apart + 3 * 6), "the next one is never far"
+
+
+@given(st.integers(1, 40), st.lists(st.integers(1, 6), min_size=1, max_size=80))
+def test_between_two_watched_turns_the_loop_is_asked_once(reads_apart: int, turns: list[int]) -> None:
+    counts, calls = watched(reads_apart, turns)
+    assert calls - len(counts) in (len(counts) - 1, len(counts))
 
 
 def lag(batches: list[Batch], name: str) -> Histogram:

@@ -1,9 +1,12 @@
 """What responses say is left of their limits, in the headers of each provider."""
 
+from unittest import mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latbench.providers import headroom as headroom_module
 from latbench.providers.headroom import KINDS, Headroom, headroom
 
 S = 1_000_000_000
@@ -135,3 +138,29 @@ def test_anything_is_read(headers: dict[str, str]) -> None:
         assert one.limit is None or 0 < one.limit < 10**15
         assert one.remaining is None or 0 <= one.remaining < 10**15
         assert one.reset_ns is None or 0 <= one.reset_ns < 2**63
+
+
+KNOWN = sorted(headroom_module._NAMES)
+ODD_NAMES = [
+    *("content-type", "date", "retry-after", "llm_provider-date", "llm_provider-", "x-ratelimit-limit-images"),
+    *(f"llm_provider-llm_provider-{name}" for name in NAMES),
+    *(f"x-{name}" for name in NAMES),
+    *(f"{name}-" for name in NAMES),
+    *(name.title() for name in NAMES),
+]
+
+
+@given(
+    st.dictionaries(st.one_of(st.sampled_from(ODD_NAMES), st.text(max_size=3)), st.sampled_from(["5", "1s", "x", ""])),
+    st.dictionaries(st.sampled_from(KNOWN), st.sampled_from(["5", "0", "1s", "6m0s", "x"]), max_size=2),
+)
+def test_what_names_no_limit_is_passed_over_as_if_it_had_been_read(odd: dict[str, str], known: dict[str, str]) -> None:
+    for headers in (odd, known, odd | known):
+        found = headroom(headers)
+        with mock.patch.object(headroom_module, "_NAMES", frozenset(headers)):
+            assert headroom(headers) == found
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_known_name_is_read(name: str) -> None:
+    assert len(headroom({name: "5", "content-type": "text/event-stream"})) == 1

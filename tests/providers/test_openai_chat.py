@@ -454,3 +454,77 @@ def test_a_text_is_read_where_the_usual_event_has_it() -> None:
     assert list(answer.output_ns) == [0, 1, 2, 4, 5]
     for broken in (b'"a', b"1", b'"a", "b"', b"", b"null,", b'"\xff"'):
         assert not DIALECT.decode_many([USUAL.replace(b'"x"', broken)], [6], answer)
+
+
+# fmt: off
+ODD_TEXTS = st.sampled_from([
+    b'"a" "b"', b'"a""b"', b"", b' "a"', b'"a" ', b'"a"\t', b'""', b'" "', b'"', b'"a', b'a"', b"null", b"1", b"[]",
+    b"{}", b'["a"]', b'"a", "b"', b'"a","delta":{"content":"b"}', b'"a"}', b'"a"}}]}', b'"\\n"', b'"\\"', b'"\\\\"',
+    b'"\\x"',
+    b'"\\u00e9"', b'"\\ud83d\\ude00"', b'"\\ud800"', b'"\\ude00\\ud83d"', b'"\\u12"', b'"\xff"', b'"\xc3"',
+    b'"\xc3\xa9"', b'"\xed\xa0\x80"', b'"\0"', b'"\x1f"', b'"\x7f"', b'"\t"', b'"a"\0', b'"a"/**/', b'"a"\xef\xbb\xbf',
+    b"'a'", b'"\\u0000"',
+])
+# fmt: on
+TEXTS = st.text(max_size=6).map(lambda text: json.dumps(text).encode())
+ALIKE = st.one_of(
+    st.lists(st.one_of(TEXTS, TEXTS, st.just(b'""'), st.sampled_from([b'"a" ', b'"\\ud83d\\ude00"'])), max_size=6),
+    st.lists(st.one_of(TEXTS, TEXTS, TEXTS, ODD_TEXTS), max_size=6),
+    st.lists(st.binary(max_size=4).map(lambda raw: b'"' + raw.translate(None, b"\r\n") + b'"'), max_size=3),
+)
+EARLIER = st.sampled_from(
+    [
+        [USUAL],
+        [USUAL.replace(b'"x"', b'""')],
+        [USUAL, b'{"choices":[{"delta":{"content":"y"},"finish_reason":"stop"}]}'],
+        [USUAL, b'{"error":{"message":"busy"}}'],
+        [USUAL, b"[DONE]"],
+        [USUAL.replace(b": ", b":")],
+        [
+            json.dumps(
+                {"choices": [{"delta": {"content": "x", "refusal": None}, "logprobs": None}], "usage": None}
+            ).encode()
+        ],
+        [b'{"choices":[{"delta":{"content":"x","content":"y"}}]}'],
+        [b'{"choices":[{"delta":{"content":"x"}}],"obfuscation":"\\"content\\": \\"z\\""}'],
+    ]
+)
+
+
+@given(EARLIER, ALIKE)
+def test_events_that_are_alike_are_what_each_is_by_itself_or_nothing(earlier: list[bytes], pieces: list[bytes]) -> None:
+    assert DIALECT.decode_many is not None
+    assert DIALECT.decode_alike is not None
+    at_once = Answer()
+    assert DIALECT.decode_many(earlier[:1] * 2, [0, 1], at_once), "the first one may tell who answers"
+    if at_once.around is None:
+        assert b'"content":"x","content":' in earlier[0], "no other text in the place of the first is the text"
+        return
+    for at, payload in enumerate(earlier[1:], 2):
+        DIALECT.decode(payload, at, at_once)
+    before, after = at_once.around
+    apart, kept = deepcopy(at_once), deepcopy(at_once)
+    stamps = array("q", range(100, 100 + len(pieces)))
+    taken = DIALECT.decode_alike(pieces, stamps, at_once)
+    assert at_once.around == (before, after)
+    assert list(stamps) == list(range(100, 100 + len(pieces)))
+    if taken:
+        for piece, at_ns in zip(pieces, stamps, strict=True):
+            DIALECT.decode(before + piece + after, at_ns, apart)
+    assert at_once == (apart if taken else kept)
+
+
+def test_usual_texts_are_taken_at_once_and_others_are_not() -> None:
+    assert DIALECT.decode_many is not None
+    assert DIALECT.decode_alike is not None
+    answer = Answer()
+    assert DIALECT.decode_many([USUAL.replace(b'"x"', b'""')] * 2, [0, 0], answer)
+    assert (answer.first_text_ns, answer.around is None) == (None, False)
+    assert DIALECT.decode_alike([b'""', b'"a\\n"', b'""', '"é"'.encode()], [1, 2, 3, 4], answer)
+    assert (answer.text, list(answer.output_ns), answer.first_text_ns) == (["a\n", "é"], [2, 4], 2)
+    assert DIALECT.decode_alike([b'"b"'], [5], answer)
+    assert (answer.text, list(answer.output_ns), answer.first_text_ns) == (["a\n", "é", "b"], [2, 4, 5], 2)
+    for odd in (b"null", b'"a" "b"', b'"a', b' "a"', b"", b'"\xff"', b'"\\ud800"'):
+        kept = deepcopy(answer)
+        assert not DIALECT.decode_alike([b'"c"', odd], [6, 7], answer)
+        assert answer == kept

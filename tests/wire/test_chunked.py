@@ -4,7 +4,7 @@ from contextlib import suppress
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from latbench.model.errors import DecodeError
@@ -78,3 +78,78 @@ def test_the_usual_read_is_one_whole_chunk() -> None:
     assert body.feed(b"5\r\nhello\r\n5\r\nworld\r\n") == b"helloworld"
     assert body.feed(b"0\r\n\r\n") == b""
     assert body.ended
+
+
+WHOLE = st.binary(min_size=1, max_size=20).map(lambda data: b"%x\r\n%s\r\n" % (len(data), data))
+WITH_LINES = st.sampled_from([b"\r\n", b"a\r\n", b"\r\nb", b"1\r\na", b"1\r\na\r\n", b"0\r\n\r\n", b"\n\n", b"\r"]).map(
+    lambda data: b"%x\r\n%s\r\n" % (len(data), data)
+)
+ODD_READS = st.one_of(
+    st.sampled_from([b"", b"5\r\n", b"5", b"hello\r\n", b"\r\n", b"\n", b"1\r\nab\r\n", b"3\r\nab\r\n", b"2\r\nab"]),
+    st.sampled_from(
+        [b"A\r\n0123456789\r\n", b"0a\r\n0123456789\r\n", b"5;x=y\r\nhello\r\n", b"1\na\n", b"1 \r\na\r\n"]
+    ),
+    st.sampled_from(
+        [b"1\r\na\r\n1\r\nb\r\n", b"1\r\na\r\n0\r\n\r\n", b"0\r\n\r\n", b"0\r\nx: y\r\n\r\n", b"g\r\na\r\n"]
+    ),
+    st.sampled_from([b"1000\r\n" + b"x" * 4096 + b"\r\n", b"fff\r\n" + b"x" * 4095 + b"\r\n", b"-1\r\na\r\n"]),
+    st.tuples(st.integers(0, 9), st.binary(max_size=8)).map(lambda one: b"%x\r\n%s\r\n" % one),
+    st.binary(max_size=12),
+)
+MANY = st.one_of(
+    st.lists(st.one_of(WHOLE, WITH_LINES), max_size=6),
+    st.lists(st.one_of(WHOLE, WHOLE, WITH_LINES, ODD_READS), max_size=6),
+    st.tuples(WHOLE, WHOLE, st.integers(1, 30)).map(
+        lambda two: [(two[0] + two[1])[: two[2]], (two[0] + two[1])[two[2] :]]
+    ),
+)
+
+
+def one_after_the_other(body: ChunkedBody, reads: list[bytes]) -> tuple[list[bytes], str, bool, bytes]:
+    """What each read gives, up to the fault, and how the body stands then."""
+    found: list[bytes] = []
+    fault = ""
+    try:
+        for read in reads:
+            found.append(body.feed(read))
+    except DecodeError as error:
+        fault = str(error)
+    return found, fault, body.ended, body.rest
+
+
+@given(MANY, MANY, MANY)
+@example([], [b"1\r\na\r\n1\r\nb\r\n", b""], [])
+@example([], [b"1\r\na\r\n1\r", b"\nb\r\n"], [])
+@example([], [b"3\r\n", b"abc\r\n"], [])
+@example([], [b"6\r\n1\r\na\r\n\r\n", b"1\r\na\r\n"], [])
+@example([b"0\r\n\r\n"], [b"1\r\na\r\n"], [])
+@example([b"3\r\na"], [b"b\r\n", b"1\r\nc\r\n"], [])
+def test_many_reads_at_once_are_what_each_gives_by_itself_or_nothing(
+    earlier: list[bytes], reads: list[bytes], later: list[bytes]
+) -> None:
+    at_once, apart = ChunkedBody(), ChunkedBody()
+    if one_after_the_other(apart, earlier)[1]:
+        return
+    one_after_the_other(at_once, earlier)
+    given_reads = list(reads)
+    found = at_once.feed_many(reads)
+    assert reads == given_reads
+    expected = one_after_the_other(apart, reads)
+    if found is None:
+        assert one_after_the_other(at_once, reads) == expected, "nothing has been fed"
+    else:
+        assert (found, "", at_once.ended, at_once.rest) == expected
+    if not expected[1]:
+        assert one_after_the_other(at_once, later) == one_after_the_other(apart, later)
+
+
+def test_usual_reads_are_taken_at_once_and_unusual_ones_are_not() -> None:
+    body = ChunkedBody()
+    assert body.feed_many([b"5\r\nhello\r\n", b"1\r\n \r\n", b"3\r\na\n\n\r\n"]) == [b"hello", b" ", b"a\n\n"]
+    assert body.feed_many([b"fff\r\n" + b"x" * 4095 + b"\r\n"]) == [b"x" * 4095]
+    for reads in ([b"A\r\n0123456789\r\n"], [b"1\r\na\r\n", b"0\r\n\r\n"], [b"1\r\na\r\n1\r\nb\r\n"], [b""]):
+        assert body.feed_many(reads) is None
+    assert body.feed(b"2\r\na") == b"a"
+    assert body.feed_many([b"1\r\na\r\n"]) is None, "half a chunk is awaited"
+    assert body.feed(b"b\r\n0\r\n\r\n") == b"b"
+    assert body.feed_many([b"1\r\na\r\n"]) is None, "the body has ended"

@@ -217,3 +217,91 @@ def test_usual_reads_are_taken_at_once_and_unusual_ones_are_not() -> None:
     assert framer.feed_usual([b""]) == ([], [0])
     assert framer.feed(b"data: ha") == []
     assert framer.feed_usual([b"data: a\n\n"]) is None, "half an event is held"
+
+
+PARTS = st.sampled_from([b"", b"a", b"aa", b"aba", b"data: ", b'{"t":"', b'"}', b"x"])
+PIECES = st.one_of(
+    st.sampled_from([b"", b"a", b"aa", b"ab", b"aba", b"x", b'"', b"\xff", b"\0", BOM, b"data: "]),
+    st.sampled_from(
+        [b"\r", b"a\rb", b"\r\r", b"\n", b"a\n", b"\n\n", b"a\n\ndata: a", b"a\ndata: b", b"\n: ping\n", b"\r\n"]
+    ),
+    st.binary(max_size=6),
+)
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> tuple[list[bytes], bytes, bytes]:
+    """Reads of which many have the same before and after something, and these two."""
+    before, after = draw(PARTS), draw(PARTS)
+    reads = []
+    for piece in draw(st.lists(PIECES, max_size=6)):
+        shape = draw(
+            st.sampled_from([b"data: %s\n\n"] * 12 + [b"data: %s\n", b"data:%s\n\n", b"%s", b"data: %s\r\n\r\n"])
+        )
+        reads.append(shape % (before + piece + after))
+    how = draw(st.sampled_from(["each"] * 4 + ["joined", "moved", "odd"]))
+    at = draw(st.integers(0, len(reads)))
+    if how == "joined":
+        reads[at : at + 2] = [b"".join(reads[at : at + 2])]
+    elif how == "moved" and at + 1 < len(reads):
+        both, edge = reads[at] + reads[at + 1], draw(st.integers(0, 30))
+        reads[at : at + 2] = [both[:edge], both[edge:]]
+    elif how == "odd":
+        reads.insert(at, draw(st.one_of(ODD, st.just(b"data: " + before + after[1:] + b"\n\n"))))
+    return reads, before, after
+
+
+def events_of(framer: SseFramer, reads: list[bytes]) -> list[list[bytes] | str]:
+    """The events of each read, up to a fault, and then those of the end."""
+    found: list[list[bytes] | str] = []
+    try:
+        for read in reads:
+            found.append(framer.feed(read))
+        found.append(framer.close())
+    except DecodeError as fault:
+        found.append(str(fault))
+    return found
+
+
+@given(
+    st.sampled_from([[], [], [], [b"data: e\n\n"], [b"data: e\n\n", b"data: h"], [b": ping\r"]]),
+    alike(),
+    st.integers(1, 60),
+)
+@example([], ([b"data: x\ny\n\n"], b"", b"y"), 60)
+@example([], ([b"data: a\n\ndata: b\n\n"], b"", b""), 60)
+@example([], ([b"data: ab\rcd\n\n"], b"a", b"d"), 60)
+@example([], ([b"data: aba\n\n"], b"ab", b"ba"), 60)
+@example([], ([b"data: aa\n\n", b"data: aaaa\n\n"], b"aa", b"aa"), 60)
+@example([], ([b"data: a12345\n\n"], b"a", b""), 8)
+def test_reads_that_are_alike_are_what_each_gives_by_itself_or_nothing(
+    earlier: list[bytes], case: tuple[list[bytes], bytes, bytes], limit: int
+) -> None:
+    reads, before, after = case
+    at_once, apart = SseFramer(limit), SseFramer(limit)
+    try:
+        assert [at_once.feed(read) for read in earlier] == [apart.feed(read) for read in earlier]
+    except DecodeError:
+        return
+    found = at_once.feed_alike(reads, before, after)
+    for read, piece in zip(reads, found, strict=False):
+        assert apart.feed(read) == [before + piece + after]
+    assert events_of(at_once, reads[len(found) :]) == events_of(apart, reads[len(found) :])
+
+
+def test_a_framer_may_be_fed_again_what_was_alike() -> None:
+    """For it may be that nobody can read what is between the two."""
+    reads = [b"data: a1b\n\n", b"data: a2b\n\n"]
+    framer = SseFramer()
+    assert framer.feed_alike(reads, b"a", b"b") == [b"1", b"2"]
+    assert events_of(framer, [*reads, b"data: {}"]) == events_of(SseFramer(), [*reads, b"data: {}"])
+
+
+def test_the_first_reads_that_are_alike_are_taken_and_the_last_ones_are_not() -> None:
+    one = b"data: a%db\n\n"
+    assert SseFramer().feed_alike([one % 1, one % 2, b"data: [DONE]\n\n"], b"a", b"b") == [b"1", b"2"]
+    assert SseFramer().feed_alike([one % 1, b"data: [DONE]\n\n", one % 2], b"a", b"b") == []
+    assert SseFramer().feed_alike([], b"a", b"b") == []
+    framer = SseFramer()
+    assert framer.feed(b"data: ha") == []
+    assert framer.feed_alike([one % 1], b"a", b"b") == [], "half an event is held"
