@@ -273,6 +273,7 @@ def test_nothing_is_left_open_at_the_end(script: Script) -> None:
             await asyncio.gather(*(asked(transport) for _ in range(3)), asked(transport, fresh=True))
             assert server.connections == 5
             assert connected(transport) == [True] * 3
+            await until(lambda: len(server._tasks) == 4)
             next(iter(server._tasks)).cancel()
             await until(lambda: len(server._tasks) == 3)
             await transport.close()
