@@ -10,14 +10,16 @@ worker (`cluster/children.py`).
 """
 
 import os
+from contextlib import suppress
 
 _RANK = 10  # of Linux's niceness: a tenth of the weight that an engine has
 
 
 def come_after_engines() -> None:
     """Rank this thread, and all that it starts from now on, behind the engines that have been started."""
-    if os.getpriority(os.PRIO_PROCESS, 0) < _RANK:
-        os.setpriority(os.PRIO_PROCESS, 0, _RANK)
+    with suppress(OSError):  # where that is forbidden, the yields are left
+        if os.getpriority(os.PRIO_PROCESS, 0) < _RANK:
+            os.setpriority(os.PRIO_PROCESS, 0, _RANK)
 
 
 def let_engines_go() -> None:

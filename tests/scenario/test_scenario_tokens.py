@@ -1,7 +1,6 @@
 """Token counts with no network, from files that were checked."""
 
 import gzip
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,21 +8,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiktoken_ext import openai_public
 
 from latbench.model.errors import UserError
 from latbench.scenario import tokens
 
 TEXT = "Hello, world! 12345 naïve café 你好 🙂"
-O200K = "fb374d419588a4632f3f557e76b4b70aebbca790"
 
 
-@pytest.fixture
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache, and encodings that have not been loaded yet."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
+@pytest.fixture(autouse=True)
+def _not_loaded() -> Iterator[None]:
+    """Encodings that have not been loaded yet."""
     tokens.encoding.cache_clear()
-    yield tmp_path / "latbench" / "tiktoken"
+    yield
     tokens.encoding.cache_clear()
 
 
@@ -46,60 +43,21 @@ def fake_package(folder: Path, monkeypatch: pytest.MonkeyPatch, data: bytes | No
 
 
 @pytest.mark.usefixtures("_no_network")
-def test_counts_are_those_of_tiktoken(cache_folder: Path) -> None:
+def test_counts_are_those_of_tiktoken() -> None:
     assert tokens.encoding("o200k_base").encode_ordinary(TEXT)[:5] == [13225, 11, 2375, 0, 220]
     assert (tokens.count(TEXT), tokens.count(TEXT, "cl100k_base")) == (13, 14)
     assert tokens.count("") == 0
     assert tokens.count("<|endoftext|>") > 1
-    assert (cache_folder / O200K).stat().st_size == 3_613_922
-
-
-def test_the_variable_is_set_only_while_loading(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens.encoding()
-    assert "TIKTOKEN_CACHE_DIR" not in os.environ
-    tokens.encoding.cache_clear()
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "elsewhere")
-    tokens.encoding()
-    assert os.environ["TIKTOKEN_CACHE_DIR"] == "elsewhere"
-    assert [file.name for file in cache_folder.iterdir()] == [O200K]
 
 
 @pytest.mark.usefixtures("_no_network")
-def test_a_damaged_file_is_written_again(cache_folder: Path) -> None:
-    cache_folder.mkdir(parents=True)
-    (cache_folder / O200K).write_bytes(b"damaged")
-    assert tokens.count(TEXT) == 13
-    assert (cache_folder / O200K).stat().st_size == 3_613_922
-
-
-@pytest.mark.usefixtures("_no_network")
-def test_without_a_cache_to_write_to_it_counts_all_the_same(cache_folder: Path) -> None:
-    cache_folder.parent.write_text("a file where the folder should be")
-    assert tokens.count(TEXT) == 13
-
-
-def test_a_file_that_cannot_be_put_in_place_leaves_nothing_behind(cache_folder: Path) -> None:
-    (cache_folder / O200K / "in the way").mkdir(parents=True)
-    assert tokens.count(TEXT) == 13
-    assert [file.name for file in cache_folder.iterdir()] == [O200K]
-
-
-def test_a_relative_cache_home_is_ignored(cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+def test_nothing_is_written_and_tiktoken_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    tokens.encoding()
-    assert (tmp_path / ".cache" / "latbench" / "tiktoken" / O200K).is_file()
-    assert not cache_folder.exists()
-
-
-@pytest.mark.usefixtures("cache_folder")
-def test_a_user_without_a_home_can_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(Path, "home", no_home)
-    assert tokens.count(TEXT) == 13
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    loads = openai_public.load_tiktoken_bpe
+    assert tokens.encoding().n_vocab == 200_019
+    assert openai_public.load_tiktoken_bpe is loads
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -114,15 +72,13 @@ def test_a_user_without_a_home_can_count(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 @pytest.mark.usefixtures("_no_network")
 def test_what_does_not_match_is_never_used(
-    cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes | None, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes | None, message: str
 ) -> None:
     fake_package(tmp_path / "site", monkeypatch, data)
     with pytest.raises(UserError, match=f"{message}.*install otherranks again"):
         tokens.count(TEXT)
-    assert not cache_folder.exists()
 
 
-@pytest.mark.usefixtures("cache_folder")
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "_PACKAGE", "no_such_package")
     with pytest.raises(UserError, match=r"the package no_such_package, which holds .* install it"):
