@@ -93,7 +93,7 @@ def test_reads_of_one_turn_wait_for_one_another(factory: Callable[[], asyncio.Ab
 
     async def scenario() -> tuple[list[int], list[int]]:
         loop = asyncio.get_running_loop()
-        turn = Turn(loop, reads_apart=0)
+        turn = Turn(loop)
         worked = asyncio.Event()
 
         def work() -> None:
@@ -108,11 +108,9 @@ def test_reads_of_one_turn_wait_for_one_another(factory: Callable[[], asyncio.Ab
         together = list(turn.take())
         alone: list[int] = []
         for ours, _ in pairs:
-            for watched in (0, 1):  # the turn that ends the pause, and the one that is watched
-                worked.clear()
-                ours.send(b"x")
-                await worked.wait()
-                assert len(turn.waited_ns) == watched
+            worked.clear()
+            ours.send(b"x")
+            await worked.wait()
             alone += turn.take()
         for (transport, _), (ours, _) in zip(made, pairs, strict=True):
             transport.close()
@@ -192,6 +190,28 @@ def test_a_turn_is_watched_to_its_end_or_not_at_all(reads_apart: int, turns: lis
 def test_between_two_watched_turns_the_loop_is_asked_once(reads_apart: int, turns: list[int]) -> None:
     counts, calls = watched(reads_apart, turns)
     assert calls - len(counts) in (len(counts) - 1, len(counts))
+
+
+def test_every_turn_is_watched_unless_reads_are_many() -> None:
+    loop = Callbacks()
+    turn = Turn(cast(asyncio.AbstractEventLoop, loop))
+
+    def watched_of(turns: int) -> int:
+        for now_ns in range(1, turns + 1):
+            turn.left -= 1
+            if turn.left < 0:
+                turn.look(now_ns)
+            loop.end_turn()
+        return len(turn.take())
+
+    assert watched_of(900) == 900
+    assert watched_of(1100) == 1100, "now they are many"
+    assert 40 < watched_of(1100) < 80
+    watched_of(5000)
+    assert 200 < watched_of(5000) < 350, "still many"
+    assert watched_of(300) < 60, "now they are few"
+    watched_of(50)  # the pause that was begun may last into this one
+    assert watched_of(900) == 900
 
 
 def lag(batches: list[Batch], name: str) -> Histogram:
