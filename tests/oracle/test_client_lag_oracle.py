@@ -49,12 +49,20 @@ def measured(cli: Cli, served: Served, concurrency: int) -> dict[str, Any]:
     return found
 
 
+Start = Callable[[int], Served]
+
+
 @pytest.fixture
-def served(start_oracle: Callable[..., Served], cores: tuple[int, int]) -> Served:
+def start(start_oracle: Callable[..., Served], cores: tuple[int, int]) -> Start:
+    """Starts the oracle on its core: its TTFT in ms is what is given, and 4 ms lie between two chunks."""
     _, theirs = cores
-    found = start_oracle("--ttft-ms", "50", "--itl-ms", "4")
-    os.sched_setaffinity(found.process.pid, {theirs})
-    return found
+
+    def started(ttft_ms: int) -> Served:
+        found = start_oracle("--ttft-ms", str(ttft_ms), "--itl-ms", "4")
+        os.sched_setaffinity(found.process.pid, {theirs})
+        return found
+
+    return started
 
 
 def busy_s() -> float:
@@ -75,19 +83,27 @@ def process_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_too_much_load_is_not_valid(cli: Cli, served: Served) -> None:
-    """50,000 chunks/s are asked of one core, which has a parent and an engine to run."""
-    validity = measured(cli, served, 200)
+def test_too_much_load_is_not_valid(cli: Cli, start: Start) -> None:
+    """50,000 chunks/s are asked of one core, which has a parent and an engine to run; where they are not too much, and
+    the lag has kept within its limits, twice as many.
+    """
+    served, concurrency = start(4), 200
+    validity = measured(cli, served, concurrency)
+    if validity["verdict"] == "valid":
+        assert validity["client_lag_ms"]["p99"] <= 1.0
+        concurrency = 400
+        validity = measured(cli, served, concurrency)
     assert validity["verdict"] != "valid"
     lag = [reason for reason in validity["reasons"] if reason["code"] == "client_lag_ms"]
     assert len(lag) == 1, validity["reasons"]
     assert lag[0]["severity"] in ("suspect", "invalid")
     assert lag[0]["value"] > lag[0]["limit"] >= 1.0
-    assert "concurrency (now 200)" in lag[0]["advice"]
+    assert f"concurrency (now {concurrency})" in lag[0]["advice"]
 
 
-def test_a_fair_load_is_valid_in_four_runs_of_five(cli: Cli, served: Served) -> None:
+def test_a_fair_load_is_valid_in_four_runs_of_five(cli: Cli, start: Start) -> None:
     """5,000 chunks/s. Not being valid on a machine that was busy elsewhere is no fault; being valid there, no luck."""
+    served = start(50)
     verdicts: list[str] = []
     said: list[str] = []
     for _ in range(TRIES):
