@@ -177,9 +177,7 @@ class StampedHandler(ResponseHandler):
             self._raw = True
             if begin < len(data):
                 rest = data[begin:]
-                reads.data.append(rest)
-                reads.at_ns.append(now)
-                reads.size += len(rest)
+                reads.add(rest, now)
                 self._look(rest, reads)
             return
         if self._parser is None:

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from engine_kit import endpoint, run, until
@@ -35,6 +37,15 @@ def made(server: Server) -> StampedTransport:
     return StampedTransport(target)
 
 
+@asynccontextmanager
+async def pool(script: Script) -> AsyncIterator[tuple[Server, StampedTransport]]:
+    """A server, and connections to it that are closed at the end."""
+    async with serving(script) as server:
+        transport = made(server)
+        yield server, transport
+        await transport.close()
+
+
 async def asked(transport: StampedTransport, *, fresh: bool = False) -> Reads:
     """One request, answered whole."""
     reads = Reads()
@@ -42,6 +53,14 @@ async def asked(transport: StampedTransport, *, fresh: bool = False) -> Reads:
     assert reads.head is not None
     assert reads.head.status == 200
     return reads
+
+
+async def crowd(server: Server, transport: StampedTransport, release: asyncio.Event) -> None:
+    """Three requests at once, each on a connection of its own."""
+    three = [asyncio.create_task(asked(transport)) for _ in range(3)]
+    await until(lambda: len(server.calls) == 3)
+    release.set()
+    await asyncio.gather(*three)
 
 
 def grow_old(transport: StampedTransport, number: int) -> None:
@@ -63,13 +82,11 @@ def places(server: Server) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("answer", [WHOLE, reply(200, b"{}")], ids=["in chunks", "with a length"])
 def test_a_connection_is_used_again(answer: bytes) -> None:
     async def scenario() -> None:
-        async with serving(lambda call: call.send(answer)) as server:
-            transport = made(server)
+        async with pool(lambda call: call.send(answer)) as (server, transport):
             new = [(await asked(transport)).new_connection for _ in range(4)]
             assert new == [True, False, False, False]
             assert places(server) == [(0, 0), (0, 1), (0, 2), (0, 3)]
             assert len(transport._idle) == 1
-            await transport.close()
 
     run(scenario())
 
@@ -77,18 +94,13 @@ def test_a_connection_is_used_again(answer: bytes) -> None:
 def test_the_one_that_was_let_go_last_is_used_first() -> None:
     async def scenario() -> None:
         release = asyncio.Event()
-        async with serving(answer_after(release)) as server:
-            transport = made(server)
-            three = [asyncio.create_task(asked(transport)) for _ in range(3)]
-            await until(lambda: len(server.calls) == 3)
-            release.set()
-            await asyncio.gather(*three)
+        async with pool(answer_after(release)) as (server, transport):
+            await crowd(server, transport, release)
             assert connected(transport) == [True] * 3
             last = transport._idle[-1][0]
             await asked(transport)
             assert transport._idle[-1][0] is last
             assert server.connections == 3
-            await transport.close()
 
     run(scenario())
 
@@ -96,14 +108,12 @@ def test_the_one_that_was_let_go_last_is_used_first() -> None:
 def test_a_request_under_way_shares_its_connection_with_nobody() -> None:
     async def scenario() -> None:
         release = asyncio.Event()
-        async with serving(answer_after(release)) as server:
-            transport = made(server)
+        async with pool(answer_after(release)) as (server, transport):
             two = [asyncio.create_task(asked(transport)) for _ in range(2)]
             await until(lambda: len(server.calls) == 2)
             assert (server.connections, len(transport._idle)) == (2, 0)
             release.set()
             assert [reads.new_connection for reads in await asyncio.gather(*two)] == [True, True]
-            await transport.close()
 
     run(scenario())
 
@@ -119,8 +129,7 @@ def test_one_that_the_server_has_closed_while_idle_is_not_used(how: str) -> None
     close = asyncio.Event()
 
     async def scenario() -> None:
-        async with serving(script) as server:
-            transport = made(server)
+        async with pool(script) as (server, transport):
             await asked(transport)
             assert connected(transport) == [True]
             close.set()
@@ -128,22 +137,19 @@ def test_one_that_the_server_has_closed_while_idle_is_not_used(how: str) -> None
             assert (await asked(transport)).new_connection
             assert places(server) == [(0, 0), (1, 0)], "nothing was sent into the void"
             assert connected(transport) == [True]
-            await transport.close()
 
     run(scenario())
 
 
 def test_one_that_was_idle_for_too_long_is_closed_and_not_used() -> None:
     async def scenario() -> None:
-        async with serving(answer_well) as server:
-            transport = made(server)
+        async with pool(answer_well) as (server, transport):
             await asked(transport)
             grow_old(transport, 0)
             assert (await asked(transport)).new_connection
             assert places(server) == [(0, 0), (1, 0)]
             await until(lambda: len(server._tasks) == 1)
             assert connected(transport) == [True]
-            await transport.close()
 
     run(scenario())
 
@@ -153,18 +159,13 @@ def test_those_that_nobody_wants_are_closed_when_they_are_old() -> None:
 
     async def scenario() -> None:
         release = asyncio.Event()
-        async with serving(answer_after(release)) as server:
-            transport = made(server)
-            three = [asyncio.create_task(asked(transport)) for _ in range(3)]
-            await until(lambda: len(server.calls) == 3)
-            release.set()
-            await asyncio.gather(*three)
+        async with pool(answer_after(release)) as (server, transport):
+            await crowd(server, transport, release)
             grow_old(transport, 0)
             grow_old(transport, 1)
             assert not (await asked(transport)).new_connection
             assert connected(transport) == [True]
             await until(lambda: len(server._tasks) == 1)
-            await transport.close()
 
     run(scenario())
 
@@ -187,13 +188,11 @@ def test_one_whose_answer_has_ended_it_is_not_used(answer: bytes) -> None:
     """The server leaves it open all the same."""
 
     async def scenario() -> None:
-        async with serving(lambda call: call.send(answer if call.number == 0 else WHOLE)) as server:
-            transport = made(server)
+        async with pool(lambda call: call.send(answer if call.number == 0 else WHOLE)) as (server, transport):
             await asked(transport)
             assert (await asked(transport)).new_connection
             assert places(server) == [(0, 0), (1, 0)]
             await until(lambda: len(server._tasks) == 1)
-            await transport.close()
 
     run(scenario())
 
@@ -212,8 +211,7 @@ def test_one_on_which_something_came_unasked_is_not_used(answer: bytes, late: by
     idle = asyncio.Event()
 
     async def scenario() -> None:
-        async with serving(script) as server:
-            transport = made(server)
+        async with pool(script) as (server, transport):
             await asked(transport)
             idle.set()
             ((connection, _),) = transport._idle
@@ -224,21 +222,18 @@ def test_one_on_which_something_came_unasked_is_not_used(answer: bytes, late: by
             assert reads.new_connection
             assert reads.body().startswith(b"data: " if answer is WHOLE else b"{}")
             assert places(server) == [(0, 0), (1, 0)]
-            await transport.close()
 
     run(scenario())
 
 
 def test_a_fresh_connection_is_a_new_one_and_not_kept() -> None:
     async def scenario() -> None:
-        async with serving(answer_well) as server:
-            transport = made(server)
+        async with pool(answer_well) as (server, transport):
             await asked(transport)
             assert (await asked(transport, fresh=True)).new_connection
             assert not (await asked(transport)).new_connection
             assert places(server) == [(0, 0), (1, 0), (0, 1)]
             await until(lambda: len(server._tasks) == 1)
-            await transport.close()
 
     run(scenario())
 
@@ -246,8 +241,7 @@ def test_a_fresh_connection_is_a_new_one_and_not_kept() -> None:
 def test_what_was_cancelled_lets_its_connection_go_for_good() -> None:
     async def scenario() -> None:
         release = asyncio.Event()
-        async with serving(answer_after(release)) as server:
-            transport = made(server)
+        async with pool(answer_after(release)) as (server, transport):
             waiting = asyncio.create_task(asked(transport))
             await until(lambda: server.calls)
             waiting.cancel()
@@ -256,7 +250,6 @@ def test_what_was_cancelled_lets_its_connection_go_for_good() -> None:
             release.set()
             assert (await asked(transport)).new_connection
             assert places(server) == [(0, 0), (1, 0)]
-            await transport.close()
 
     run(scenario())
 

@@ -84,21 +84,14 @@ def process_s(pid: int) -> float:
 
 
 def test_too_much_load_is_not_valid(cli: Cli, start: Start) -> None:
-    """50,000 chunks/s are asked of one core, which has a parent and an engine to run; where they are not too much, and
-    the lag has kept within its limits, twice as many.
-    """
-    served, concurrency = start(4), 200
-    validity = measured(cli, served, concurrency)
-    if validity["verdict"] == "valid":
-        assert validity["client_lag_ms"]["p99"] <= 1.0
-        concurrency = 400
-        validity = measured(cli, served, concurrency)
+    """50,000 chunks/s are asked of one core, which has a parent and an engine to run."""
+    validity = measured(cli, start(4), 200)
     assert validity["verdict"] != "valid"
     lag = [reason for reason in validity["reasons"] if reason["code"] == "client_lag_ms"]
     assert len(lag) == 1, validity["reasons"]
     assert lag[0]["severity"] in ("suspect", "invalid")
     assert lag[0]["value"] > lag[0]["limit"] >= 1.0
-    assert f"concurrency (now {concurrency})" in lag[0]["advice"]
+    assert "concurrency (now 200)" in lag[0]["advice"]
 
 
 def test_a_fair_load_is_valid_in_four_runs_of_five(cli: Cli, start: Start) -> None:
