@@ -279,7 +279,7 @@ def needed(threshold: Threshold, found: Measured) -> int | None:
         return _needed_for_share(found.value, threshold.limit)
     if not far or not found.value or found.value == threshold.limit:
         return None
-    width, gap = math.log(far / found.value), math.log(threshold.limit / found.value)
+    width, gap = math.log(far) - math.log(found.value), math.log(threshold.limit) - math.log(found.value)
     factor = (width / gap) ** 2
     return math.ceil(found.n * factor) if found.n * factor <= _MOST_NEEDED else None
 
