@@ -30,7 +30,7 @@ from latbench.model.sample import Outcome, Sample
 from latbench.model.spool import read_spool, remove_segments, spool_root, spools_of
 from latbench.needle.pages import NeedleReader, reader_of
 from latbench.scenario.grading import Reader
-from latbench.scenario.tokens import encoding
+from latbench.scenario.tokens import UNIT, encoding
 
 UP = "latbench_up"
 DOWN = "latbench_down"
@@ -230,7 +230,7 @@ class Bridge:
         self._to_engine(data)
         if isinstance(order, Job) and isinstance(self._environment.runner, WorkerRunner):
             # A third of a second, on a full machine more, in which no lease is passed on: now, and not in the run.
-            encoding()
+            encoding(UNIT)
         elif isinstance(order, Bye):
             self.closed.set()
 

@@ -7,7 +7,7 @@ and the whole is counted once, when it has been.
 
 from dataclasses import dataclass
 
-from latbench.scenario.tokens import encoding
+from latbench.scenario.tokens import UNIT, encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,4 +30,4 @@ def tokens(text: str) -> int:
     Unlike `latbench/scenario/tokens.py:count` it does not cut the text up first: code has line breaks, so that no run
     of one sort of character is long enough to take long.
     """
-    return len(encoding().encode_ordinary(text))
+    return len(encoding(UNIT).encode_ordinary(text))

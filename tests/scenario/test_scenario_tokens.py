@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tiktoken_ext import openai_public
 
 from latbench.model.errors import UserError
+from latbench.needle import counting
 from latbench.scenario import tokens
 
 TEXT = "Hello, world! 12345 naïve café 你好 🙂"
@@ -55,9 +56,17 @@ def test_nothing_is_written_and_tiktoken_is_left_as_it_was(tmp_path: Path, monke
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     loads = openai_public.load_tiktoken_bpe
-    assert tokens.encoding().n_vocab == 200_019
+    assert tokens.encoding(tokens.UNIT).n_vocab == 200_019
     assert openai_public.load_tiktoken_bpe is loads
     assert not list(tmp_path.iterdir())
+
+
+def test_an_encoding_is_made_once() -> None:
+    """Half a second of a core: whoever counts shares what somebody has loaded ahead."""
+    ahead = tokens.encoding(tokens.UNIT)
+    assert tokens.count("one two") == 2 == counting.tokens("one two")
+    assert tokens.encoding(tokens.UNIT) is ahead
+    assert tokens.encoding.cache_info().misses == 1
 
 
 @pytest.mark.parametrize(
@@ -101,7 +110,7 @@ def test_pieces_make_the_whole_and_change_no_count(words: list[str], times: int)
     assert "".join(cut) == text
     assert all(0 < len(piece) <= 20_000 for piece in cut)
     if all(piece.startswith(" ") for piece in cut[1:]):
-        assert tokens.count(text) == len(tokens.encoding().encode_ordinary(text))
+        assert tokens.count(text) == len(tokens.encoding(tokens.UNIT).encode_ordinary(text))
 
 
 def test_a_long_run_without_spaces_is_cut_too() -> None:
