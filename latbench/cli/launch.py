@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import click
 
 from latbench.cli.exporting import Exporter
+from latbench.cli.imports import entry_points_read_once, importing
 from latbench.cli.plan import estimate_of, limits_of, promises_of
 from latbench.cli.progress import Progress
 from latbench.cluster.children import end, start_engine
@@ -79,7 +80,8 @@ def launch(
         # An interrupt in the middle of that would leave half a library behind: it waits until the import is over.
         signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
         try:
-            from latbench.run import Plan, measure
+            with importing(), entry_points_read_once():
+                from latbench.run import Plan, measure
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 

@@ -9,6 +9,7 @@ from io import TextIOWrapper
 import click
 
 from latbench import __version__
+from latbench.cli.imports import importing, spare_children_and_us
 from latbench.model.errors import ExitCode, UserError
 from latbench.store.errors import StoreError
 
@@ -36,7 +37,8 @@ class _Verbs(click.Group):
         if cmd_name not in _VERBS:
             return None
         name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(import_module(f"latbench.cli.{name}"), name)
+        with importing():
+            command: click.Command = getattr(import_module(f"latbench.cli.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -56,6 +58,7 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  for as long as we live
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without dashes gets question marks
+    spare_children_and_us()
     try:
         sys.exit(cli(prog_name="latbench", standalone_mode=False))
     except click.ClickException as fault:

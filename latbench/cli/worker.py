@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from latbench.cli.imports import entry_points_read_once, importing
 from latbench.cluster.children import start_engine
 from latbench.cluster.handshake import secret_from
 from latbench.model.errors import UserError
@@ -24,7 +25,8 @@ def worker(master: str, parent: int | None) -> None:
     secret = secret_from(os.environ)
     engine = start_engine()
     # Locust takes a second to import and patches the standard library: only now, while the engine starts.
-    from latbench.cluster.locust_join import join
+    with importing(), entry_points_read_once():
+        from latbench.cluster.locust_join import join
 
     if parent is None:
         click.echo(f"latbench worker: joining {master} (tries for five minutes)", err=True)

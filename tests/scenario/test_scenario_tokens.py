@@ -61,6 +61,14 @@ def test_nothing_is_written_and_tiktoken_is_left_as_it_was(tmp_path: Path, monke
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["o200k_base", "cl100k_base"])
+def test_a_rank_is_the_number_of_lines_before_it(name: str) -> None:
+    """Of the files whose hashes are known."""
+    lines = [line.split() for line in tokens._shipped(name).splitlines()]
+    assert [int(rank) for _, rank in lines] == list(range(len(lines)))
+    assert tokens._ranks(b"\n".join(b" ".join(line) for line in lines[:3])) == {b"!": 0, b'"': 1, b"#": 2}
+
+
 def test_an_encoding_is_made_once() -> None:
     """Half a second of a core: whoever counts shares what somebody has loaded ahead."""
     ahead = tokens.encoding(tokens.UNIT)
