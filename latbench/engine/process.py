@@ -24,7 +24,10 @@ from latbench.engine.credentials import hide, secrets_of, targets
 from latbench.engine.dispatch import Dispatcher
 from latbench.engine.lag import Turn
 from latbench.engine.nulltest import null_test
-from latbench.engine.transport import PlainTransport, StampedTransport, Target, Transport, self_test
+from latbench.engine.plain import PlainTransport
+from latbench.engine.selftest import self_test
+from latbench.engine.stamped import StampedTransport
+from latbench.engine.transport import Target, Transport
 from latbench.model.errors import UserError
 from latbench.model.frames import (
     Accepted,

@@ -120,8 +120,8 @@ def test_paths_and_names_in_backticks_exist(page: Path) -> None:
 
 
 def test_a_name_that_is_gone_is_found() -> None:
-    assert missing_name("latbench/engine/transport.py:StampedHandler.data_received") is None
-    assert missing_name("latbench/engine/transport.py:StampedHandler.data_recieved")
+    assert missing_name("latbench/engine/stamped.py:StampedHandler.data_received") is None
+    assert missing_name("latbench/engine/stamped.py:StampedHandler.data_recieved")
     assert missing_name("latbench/engine/teleport.py")
     assert sum(":" in span and missing_name(span) is None for page in PAGES for span in spans(page)) > 60
 

@@ -5,7 +5,8 @@ import subprocess
 import pytest
 from servers import Certificate
 
-from latbench.engine.transport import PlainTransport, StampedTransport
+from latbench.engine.plain import PlainTransport
+from latbench.engine.stamped import StampedTransport
 
 
 @pytest.fixture(

@@ -21,7 +21,8 @@ from latbench.engine.clock import Clock, raw_ns
 from latbench.engine.credentials import targets
 from latbench.engine.dispatch import Dispatcher
 from latbench.engine.exchange import Exchange
-from latbench.engine.transport import Post, StampedTransport, Target, Transport
+from latbench.engine.stamped import StampedTransport
+from latbench.engine.transport import Post, Target, Transport
 from latbench.model.frames import (
     Accepted,
     Ack,

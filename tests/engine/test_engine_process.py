@@ -32,7 +32,7 @@ from latbench import __version__
 from latbench.engine.clock import raw_ns
 from latbench.engine.credentials import hide, secrets_of
 from latbench.engine.process import serve
-from latbench.engine.transport import StampedHandler
+from latbench.engine.stamped import StampedHandler
 from latbench.model.frames import (
     Accepted,
     Ack,

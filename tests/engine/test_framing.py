@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from latbench.engine.lag import Turn
 from latbench.engine.reads import Head, Reads
-from latbench.engine.transport import StampedHandler, _head
+from latbench.engine.stamped import StampedHandler
+from latbench.engine.transport import head_of
 from latbench.model.errors import DecodeError
 
 EVENT = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
@@ -101,7 +102,7 @@ def theirs(loop: asyncio.AbstractEventLoop, pieces: list[bytes], *, closed: bool
             (message, payload), _ = handler._buffer.popleft()
             if message.code >= 200:
                 status, stream = message.code, payload
-                headers = dict(_head(message.code, message.headers).headers) or None
+                headers = dict(head_of(message.code, message.headers).headers) or None
         while stream is not None and stream._buffer and stream.exception() is None:
             body += stream.read_nowait()
         if stream is not None and stream.is_eof():

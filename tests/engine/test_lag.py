@@ -18,7 +18,7 @@ from servers import answer_well, serving
 
 from latbench.engine.clock import raw_ns
 from latbench.engine.lag import Probe, Turn
-from latbench.engine.transport import PlainTransport
+from latbench.engine.plain import PlainTransport
 from latbench.metrics.histogram import Histogram
 from latbench.model.frames import Batch
 

@@ -11,7 +11,8 @@ from servers import answer_well, serving
 from latbench.engine import nulltest
 from latbench.engine.null_endpoint import READY
 from latbench.engine.nulltest import null_test
-from latbench.engine.transport import PlainTransport, StampedTransport
+from latbench.engine.plain import PlainTransport
+from latbench.engine.stamped import StampedTransport
 from latbench.metrics.histogram import Histogram
 from latbench.model.frames import Accepted, NullTest, NullTested
 from latbench.model.sample import Outcome, Sample

@@ -27,7 +27,7 @@ from servers import (
     usage,
 )
 
-from latbench.engine.transport import PlainTransport
+from latbench.engine.plain import PlainTransport
 from latbench.model.request import Timeouts
 
 Act = Callable[[Call], Awaitable[None]]

@@ -23,10 +23,11 @@ from servers import (
     serving,
 )
 
-from latbench.engine import transport as transport_module
+from latbench.engine import stamped
 from latbench.engine.credentials import targets
 from latbench.engine.reads import Reads
-from latbench.engine.transport import Post, StampedTransport
+from latbench.engine.stamped import StampedTransport
+from latbench.engine.transport import Post
 
 POST = Post("/chat/completions", b'{"stream": true}')
 WHOLE = b"".join(good())
@@ -66,7 +67,7 @@ async def crowd(server: Server, transport: StampedTransport, release: asyncio.Ev
 def grow_old(transport: StampedTransport, number: int) -> None:
     """As if that idle connection had been let go as long ago as one is kept."""
     connection, since_ns = transport._idle[number]
-    transport._idle[number] = (connection, since_ns - transport_module._KEPT_NS)
+    transport._idle[number] = (connection, since_ns - stamped._KEPT_NS)
 
 
 def connected(transport: StampedTransport) -> list[bool]:

@@ -12,7 +12,7 @@ import pytest
 from engine_kit import MS, Lab, Make, Ran, S, endpoint, job, lab, opened, run, step, timeouts, until
 from servers import Call, Script, answer_well, held, reply, serving
 
-from latbench.engine.transport import PlainTransport
+from latbench.engine.plain import PlainTransport
 from latbench.model.frames import Grant, Job
 from latbench.model.load import Constant, Sessions, Step
 from latbench.model.sample import Sample

@@ -8,7 +8,7 @@ from engine_kit import MS, QUICK, Make, endpoint, job, lab, run, step, until
 from servers import Call, answer_well, good, serving
 
 from latbench.engine.clock import raw_ns
-from latbench.engine.transport import StampedTransport
+from latbench.engine.stamped import StampedTransport
 
 
 def nonces(calls: list[Call]) -> Counter[str]:

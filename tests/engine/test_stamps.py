@@ -22,10 +22,12 @@ from servers import (
     usage,
 )
 
-from latbench.engine import transport
+from latbench.engine import stamped
 from latbench.engine.clock import raw_ns
 from latbench.engine.exchange import Exchange
-from latbench.engine.transport import PlainTransport, StampedHandler, StampedTransport, self_test
+from latbench.engine.plain import PlainTransport
+from latbench.engine.selftest import self_test
+from latbench.engine.stamped import StampedHandler, StampedTransport
 from latbench.model.sample import Sample, decode_gaps
 
 NAMES = ("due", "sent", "connected", "headers", "first_byte", "first_token", "last_token", "done")
@@ -245,7 +247,7 @@ def repeat_data(handler: StampedHandler, data: bytes) -> None:
 
 
 def no_hook(handler: StampedHandler, data: bytes) -> None:
-    transport.ResponseHandler.data_received(handler, data)
+    stamped.ResponseHandler.data_received(handler, data)
 
 
 REAL = StampedHandler.data_received

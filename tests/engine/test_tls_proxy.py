@@ -8,7 +8,7 @@ import pytest
 from engine_kit import Make, endpoint, job, lab, run, step
 from servers import Call, Certificate, answer_well, serving
 
-from latbench.engine.transport import StampedTransport
+from latbench.engine.stamped import StampedTransport
 
 Certificates = tuple[Certificate, Certificate]
 
