@@ -225,6 +225,7 @@ class _Summary:
             "slices": step.slices,
             "phase_s": [step.measure_from_ns / NS_PER_S, step.measure_to_ns / NS_PER_S],
             "endpoints": {name: self._in_step(name, step) for name in self.endpoints},
+            "needle_pairs": self._needle_pairs(step),
         }
 
     def _in_step(self, name: str, step: StepRecord) -> dict[str, Any]:
@@ -259,6 +260,15 @@ class _Summary:
         from latbench.analysis.needle.block import needle_block  # with SciPy: a second, which most runs do not need
 
         return needle_block(trials, self.run.seed)
+
+    def _needle_pairs(self, step: StepRecord) -> list[dict[str, Any]] | None:
+        """Each endpoint against each on the same needle trials; null where fewer than two were sent such."""
+        trials = {name: of for name in self.endpoints if (of := self.needle.get((name, step.index))) is not None}
+        if len(trials) < 2:
+            return None
+        from latbench.analysis.needle.paired import paired_block  # with SciPy, as above
+
+        return paired_block(trials)
 
     def _slice(self, name: str, step: StepRecord, rows: np.ndarray, gaps: Histogram) -> dict[str, Any]:
         prompts = len(np.unique(self.cols.prompt[rows[self.cols.measured[rows]]]))

@@ -54,6 +54,7 @@ def row(
         our_tokens=our_tokens,
         line_right=grade.line_right,
         f1=grade.f1,
+        trial=recipe.trial,
     )
 
 

@@ -58,6 +58,8 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield ""
     for name, endpoint in summary["endpoints"].items():
         yield from _endpoint(name, endpoint, summary)
+    told = [f"- {escape(what)}: {escape(line)}" for what, line in needle.pairs(summary)]
+    yield from [*told, ""] if told else ()
     yield from _providers(summary)
     yield from _legend()
 

@@ -169,6 +169,28 @@ def _controls(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "degenerate", f"nearly every answer is {found['degenerate']}: the questions were not answered"
 
 
+def pairs(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Models against each other on the same trials: which two at what, and a line."""
+    steps = summary["steps"]
+    for step in steps:
+        of_step = f", step {step['index']}" if len(steps) > 1 else ""
+        for one in step.get("needle_pairs") or ():
+            first, second = one["first"], one["second"]
+            yield (
+                f"{first} against {second}, {one['kind']}{of_step}",
+                f"of {figures.count(one['pairs'])} trials that both answered, {first} alone was right in"
+                f" {one['only_first']}, {second} alone in {one['only_second']}; {_better(one)}",
+            )
+
+
+def _better(one: Mapping[str, Any]) -> str:
+    if one["p"] is None:
+        return "nothing tells them apart"
+    p = "p < 0.001" if one["p"] < 0.001 else f"p {one['p']:.3f}"
+    said = "no difference shown" if one["better"] is None else f"{one['better']} finds more"
+    return f"{said} ({' to '.join(map(str, one['blocks']))} blocks, {p} after Holm)"
+
+
 def _cut(one: Mapping[str, Any]) -> str:
     share = "" if one["read_share"] is None else f", {percent(one['read_share'])} of it was read"
     end = "a part" if one["cut"] == "unknown" else f"the {one['cut']}"

@@ -59,6 +59,10 @@ def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places:
     for name, endpoint in summary["endpoints"].items():
         page.blank()
         _endpoint(page, name, endpoint, summary)
+    for at, (what, line) in enumerate(needle.pairs(summary)):
+        if not at:
+            page.blank()
+        page.line(f"{what}: {line}")
     _providers(page, summary)
     if page.has_needs or page.has_intervals:
         page.blank()

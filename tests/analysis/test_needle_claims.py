@@ -10,7 +10,7 @@ from scipy import stats
 from latbench.analysis.needle.context import Walk, effective_context, reliable_ends, walk
 from latbench.analysis.needle.controls import absent, bases, closed_book, degenerate
 from latbench.analysis.needle.findings import findings
-from latbench.analysis.needle.paired import paired
+from latbench.analysis.needle.paired import paired, paired_block
 from latbench.analysis.needle.shares import blocks_interval, least_all_correct, lower_bound, share, upper_bound
 from latbench.analysis.needle.trials import ABSENT, BASE, CANARY, CLOSED_BOOK, ORDINARY, TrialRow, columns
 from latbench.model.needle import TrialOutcome
@@ -278,9 +278,62 @@ def test_controls_are_not_part_of_accuracy():
 # --- one model against another --------------------------------------------------------------------------------------
 
 
+def answers(rights: dict[tuple[str, str], bool], kind: str = "bug") -> list[TrialRow]:
+    """Trials of one length by block and name; each right or wrong."""
+    return [
+        TrialRow(kind, ORDINARY, 10_000, block, 0.5, 0.5, RIGHT if right else WRONG, right, trial=name)
+        for (block, name), right in rights.items()
+    ]
+
+
+RIGHT, WRONG = TrialOutcome.CORRECT, TrialOutcome.WRONG_DECOY
+
+
 def test_pairs_by_mcnemar():
-    first = {"bug": {str(at): at >= 1 for at in range(9)}, "constant": {"a": True}, "chain": {"x": True}}
-    second = {"bug": {str(at): at < 1 for at in range(9)}, "constant": {"a": True, "b": False}}
-    bug, constant = paired(first, second)
-    assert (bug.pairs, bug.only_first, bug.only_second, bug.p) == (9, 8, 1, pytest.approx(0.0390625))
-    assert (constant.pairs, constant.only_first, constant.only_second, constant.p) == (1, 0, 0, None)
+    """The worked example of the exact test, b = 1 and c = 8; trials of a block of their own."""
+    first = answers({(str(at), str(at)): at >= 1 for at in range(9)})
+    second = answers({(str(at), str(at)): at < 1 for at in range(9)})
+    alike = answers({("a", "a"): True}, "constant")
+    other = answers({("a", "a"): True, ("b", "b"): False}, "constant")
+    only_here = answers({("x", "x"): True}, "chain")
+    bug, constant = paired({"a": columns([*first, *alike, *only_here]), "b": columns([*second, *other])})
+    assert (bug.first, bug.second, bug.kind) == ("a", "b", "bug")
+    assert (bug.pairs, bug.only_first, bug.only_second, bug.blocks) == (9, 8, 1, (8, 1))
+    assert (bug.p, bug.better) == (pytest.approx(0.0390625), "a")
+    assert (constant.pairs, constant.only_first, constant.blocks, constant.p, constant.better) == (
+        1,
+        0,
+        (0, 0),
+        None,
+        None,
+    )
+
+
+def test_trials_of_one_block_are_one_voice():
+    """A block that one model does not understand says so five times, and counts once; a draw says nothing."""
+    names = [(block, depth) for block in "pqr" for depth in "12345"]
+    first = dict.fromkeys(names, True)
+    second = {(block, depth): block != "p" for block, depth in names}
+    second["q", "1"], first["q", "2"] = False, False
+    (found,) = paired({"a": columns(answers(first)), "b": columns(answers(second))})
+    assert (found.pairs, found.only_first, found.only_second, found.blocks, found.p) == (15, 6, 1, (1, 0), 1.0)
+
+
+def test_what_one_has_not_answered_is_no_pair():
+    first = answers({(str(at), str(at)): True for at in range(3)})
+    unheard = first[0]._replace(outcome=TrialOutcome.TIMEOUT, right=False)
+    absent = first[1]._replace(control=ABSENT)
+    (found,) = paired({"a": columns(first), "b": columns([unheard, absent, first[2]])})
+    assert (found.pairs, found.blocks) == (1, (0, 0))
+
+
+def test_each_against_each_and_holm_over_all():
+    good = columns(answers({(str(at), str(at)): True for at in range(8)}))
+    poor = columns(answers({(str(at), str(at)): False for at in range(8)}))
+    found = paired_block({"a": good, "b": poor, "c": good})
+    assert [(one["first"], one["second"], one["better"], one["p"]) for one in found] == [
+        ("a", "b", "a", pytest.approx(2 * 2 / 2**8)),
+        ("a", "c", None, None),
+        ("b", "c", "c", pytest.approx(2 * 2 / 2**8)),
+    ]
+    assert paired_block({"a": columns([]), "b": good}) == []

@@ -135,6 +135,26 @@ def test_two_needle_runs_are_compared_like_any_others(cli: Cli) -> None:
 
 
 @LONG
+def test_models_of_one_run_are_held_against_each_other(cli: Cli) -> None:
+    """The same trials to both: a model that guesses finds less, and the report says so."""
+    path = tight(cli, {"requests": 200}, blocks=12, absent="0%")
+    data = json.loads(path.read_text())
+    (good,) = data["endpoints"]
+    guesses = good | {"name": "guesses", "headers": {"x-sim-needle-model": "random"}}
+    path.write_text(json.dumps(data | {"endpoints": [good, guesses]}))
+    done = cli.run("needle", "tight.yaml", "--json")
+    assert done.code == 0, done.err
+    (found,) = done.summary["steps"][0]["needle_pairs"]
+    assert (found["first"], found["second"], found["kind"], found["pairs"]) == ("sim", "guesses", "constant", 24)
+    assert (found["better"], found["only_second"]) == ("sim", 0)
+    assert found["p"] < 0.05
+    assert "sim against guesses, constant: of 24 trials that both answered, sim alone was right in" in (
+        cli.here("report").out
+    )
+    assert "- sim against guesses, constant: of 24 trials" in cli.here("report", "--format", "markdown").out
+
+
+@LONG
 def test_a_quiet_step_tells_what_reading_takes_and_each_step_has_its_table(cli: Cli) -> None:
     path = tight(cli, {"requests": 600}, blocks=10, absent="0%", scale=1.0)
     loads = [{"shape": "closed", "concurrency": many, "requests": 6} for many in (1, 3)]

@@ -9,6 +9,7 @@ import numpy as np
 
 from latbench.analysis.needle.block import block
 from latbench.analysis.needle.findings import findings
+from latbench.analysis.needle.paired import paired_block
 from latbench.analysis.needle.promise import promise
 from latbench.analysis.needle.trials import BASE, CLOSED_BOOK, Trials, columns
 from latbench.model.needle import TrialOutcome
@@ -16,7 +17,19 @@ from latbench.report import needle, plan, text
 from latbench.report.text import COLUMNS, Page
 
 sys.path.append(str(Path(__file__).parents[1] / "analysis"))
-from needle_models import absents, blind, canaries, control, cutting, perfect, planned, prefix_cached, simulated, wrong
+from needle_models import (
+    absents,
+    answered,
+    blind,
+    canaries,
+    control,
+    cutting,
+    perfect,
+    planned,
+    prefix_cached,
+    simulated,
+    wrong,
+)
 
 
 def said(trials: Trials) -> str:
@@ -49,6 +62,22 @@ def test_with_several_steps_each_has_its_own() -> None:
     summary = {"steps": [{"index": 0} | step, other, {"index": 2} | step]}
     assert [where for where, _ in needle.blocks("sim", summary)] == [", step 0", ", step 2"]
     assert [title for title, _ in needle.tables(found, ", step 2")] == ["needle: bug at 10k tokens, step 2"]
+
+
+def test_models_are_held_against_each_other() -> None:
+    rows = [row._replace(trial=str(at)) for at, row in enumerate(planned(np.random.default_rng(1), 40, kinds=["bug"]))]
+    trials = {"good": columns(rows), "blind": answered(rows, blind, np.random.default_rng(1)), "same": columns(rows)}
+    steps = [{"index": at, "needle_pairs": found} for at, found in enumerate([None, paired_block(trials)])]
+    (what, line), (_, alike), _ = needle.pairs({"steps": steps})
+    assert what == "good against blind, bug, step 1"
+    assert line == (
+        "of 200 trials that both answered, good alone was right in 40, blind alone in 0;"
+        " good finds more (40 to 0 blocks, p < 0.001 after Holm)"
+    )
+    assert alike.endswith("good alone was right in 0, same alone in 0; nothing tells them apart")
+    one = dict(paired_block(trials)[0], p=0.2, better=None, blocks=[3, 2])
+    ((_, line),) = needle.pairs({"steps": [{"needle_pairs": [one]}]})
+    assert line.endswith("no difference shown (3 to 2 blocks, p 0.200 after Holm)")
 
 
 def test_details_and_counts_are_said() -> None:

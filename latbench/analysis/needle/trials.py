@@ -25,7 +25,7 @@ class TrialRow(NamedTuple):
     where depth was drawn over the whole file. `right` says that the answer was, whatever the outcome. `ttft_counts` is
     false for what was retried or came from a cache, `unread` true where TTFT is less than reading takes. `named_depth`
     is where the thing stands that was named. `our_tokens` is the length of the prompt by our own count. `line_right`
-    and `f1` are details of an answer, None where the kind has none such.
+    and `f1` are details of an answer, None where the kind has none such. `trial` names it, the same at every endpoint.
     """
 
     kind: str
@@ -47,6 +47,7 @@ class TrialRow(NamedTuple):
     line_right: bool | None = None
     f1: float | None = None
     unread: bool = False
+    trial: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Trials:
     line_right: np.ndarray
     f1: np.ndarray
     unread: np.ndarray
+    trial: np.ndarray
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -141,4 +143,5 @@ def columns(rows: Iterable[TrialRow]) -> Trials:
         line_right=numbers("line_right"),
         f1=numbers("f1"),
         unread=truths("unread"),
+        trial=words("trial"),
     )
