@@ -20,7 +20,7 @@ _VERBS = {
     "run": "Measure: live progress, a summary, the store and a run directory.",
     "plan": "Say what a run would send and cost; send nothing.",
     "report": "Print the report of a run again.",
-    "runs": "List, show and recover the runs in the store.",
+    "runs": "List, show, delete and recover the runs in the store.",
     "serve-metrics": "Serve Prometheus metrics of the runs in the store.",
     "sim": "Run the simulated endpoint by itself.",
     "worker": "Join a master on another machine.",

@@ -14,7 +14,7 @@ from latbench.cli.exporting import Address, Exporter, export_options
 from latbench.cli.launch import Setup, Trials, launch_trials, say, trials_of
 from latbench.cli.options import endpoint_options, keep_options, pairs
 from latbench.cli.plan import limits_of
-from latbench.cli.report import show, write_junit
+from latbench.cli.report import check_junit, show, write_junit
 from latbench.model.errors import ExitCode, UserError
 from latbench.model.run import RunRecord, new_id
 from latbench.report import json as json_report
@@ -91,6 +91,7 @@ def needle(
     if rebuild is not None:
         _rebuild(store, *rebuild)
         return
+    check_junit(junit)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run has handlers of its own
     given = {key: value for key in _KEYS if (value := flags.pop(key)) is not None}
     given |= {key: _listed(given[key]) for key in _LISTS if key in given}

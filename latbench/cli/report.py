@@ -34,6 +34,12 @@ def show(summary: Mapping[str, Any], places: tuple[str, ...], *, as_json: bool) 
     text_report.render(summary, sys.stdout, color, places)
 
 
+def check_junit(file: Path | None) -> None:
+    """Before anything is sent. Raises UserError where thresholds could not be written there."""
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        raise UserError(f"--junit {file}: not a file in a folder that is there; name another one")
+
+
 def write_junit(summary: Mapping[str, Any], file: Path) -> None:
     """Write the thresholds for CI. Raises StoreError where that cannot be done: the run itself is in the store."""
     try:

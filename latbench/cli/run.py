@@ -11,7 +11,7 @@ from latbench.cli.exporting import Address, Exporter, export_options
 from latbench.cli.launch import Setup, launch, launch_trials, say, trials_of
 from latbench.cli.options import endpoint_options, keep_options, load_options
 from latbench.cli.plan import check_budget, estimate_of
-from latbench.cli.report import show, write_junit
+from latbench.cli.report import check_junit, show, write_junit
 from latbench.cluster.handshake import SECRET_ENV, SHORTEST_SECRET, is_loopback, secret_from
 from latbench.model.errors import ExitCode, UserError
 from latbench.plan.estimate import price_line
@@ -70,8 +70,9 @@ def run(
         raise UserError("--join: workers from elsewhere need an address to join: add --listen HOST:PORT")
     if workers + join < 1:
         raise UserError("--workers 0: nobody would send anything; add --join N or leave it out")
-    if junit is not None and (junit.is_dir() or not junit.parent.is_dir()):
-        raise UserError(f"--junit {junit}: not a file in a folder that is there; name another one")
+    if listen is not None and not join:
+        raise UserError(f"--listen {listen[0]}:{listen[1]}: nobody is to join there: add --join N or leave it out")
+    check_junit(junit)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run has handlers of its own
     secret = secret_from(os.environ)
     if listen is not None and secret is None and not is_loopback(listen[0]):

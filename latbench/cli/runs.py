@@ -1,6 +1,7 @@
-"""`latbench runs`: what is in the store, and what of it a killed run left to be put together."""
+"""`latbench runs`: what is in the store, and what a killed run left to be put together."""
 
 import os
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -9,20 +10,22 @@ import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from latbench.cli.report import show, store_option
+from latbench.model.errors import UserError
 from latbench.model.run import RunRecord
 from latbench.model.spool import spool_root
 from latbench.recovery import recover
 from latbench.report import json as json_report
 from latbench.report.text import clean
-from latbench.results import killed, started_here
+from latbench.results import killed, running_process, started_here
 from latbench.store.sqlite import Store
 
 
 @click.group()
 def runs() -> None:
-    """List, show and recover the runs in the store."""
+    """List, show, delete and recover the runs in the store."""
 
 
 @runs.command("list")
@@ -43,8 +46,9 @@ def list_runs(limit: int, as_json: bool, store: Path) -> None:
         brief = _brief(record)
         state = "killed" if brief["killed"] else "running?" if brief["killed"] is None else record.state
         planned = "–" if record.state == "running" else str(record.planned)  # it is summed up at the end
-        table.add_row(*(clean(str(brief[key])) for key in ("id", "started_at", "name")), state,
-                      str(brief["exit_code"]), planned, clean(", ".join(record.endpoints)))  # fmt: skip
+        cells = (*(brief[key] for key in ("id", "started_at", "name")), state, brief["exit_code"], planned)
+        # As text: in a plain string rich would take what stands in brackets for its own, and names are not ours.
+        table.add_row(*(Text(clean(str(cell))) for cell in (*cells, ", ".join(record.endpoints))))
     Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 100).print(table)
     for record in found:
         if killed(record):
@@ -76,6 +80,27 @@ def show_run(run: str, store: Path) -> None:
     """Show all that is stored of RUN besides its samples, as JSON: scenario, provenance, steps, notes."""
     with Store(store, must_exist=True) as opened:
         json_report.render(msgspec.to_builtins(opened.load_run(run)), sys.stdout)
+
+
+@runs.command("rm")
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@store_option
+def remove_runs(names: tuple[str, ...], store: Path) -> None:
+    """Delete each RUN from the store, with its samples and what its engines had written down. There is no way back.
+
+    Run directories are left: they hold what was made to be passed on. Exit code 2, and nothing is deleted, where one
+    RUN is not there or is still going on.
+    """
+    with Store(store, must_exist=True) as opened:
+        found = [opened.load_run(name) for name in names]
+        for record in found:
+            if (process := running_process(record)) is not None:
+                raise UserError(f"run {record.id} is still going on (process {process}); stop it first")
+        for record in {record.id: record for record in found}.values():
+            opened.remove_run(record.id)
+            shutil.rmtree(spool_root(os.environ) / record.id, ignore_errors=True)
+            left = "" if record.directory is None else f"; its run directory {clean(record.directory)} is left"
+            click.echo(f"run {record.id} ({clean(record.name)}) is deleted{left}")
 
 
 @runs.command("recover")

@@ -47,6 +47,8 @@ def find_scenario(name: str, cwd: Path) -> Path:
     """The file of a scenario: a path where the name says so, else one of ./scenarios or of those that come with us."""
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = cwd / name
+        if path.is_dir():
+            raise UserError(f"{name}: a folder; name a file of it")
         if not path.is_file():
             there = sorted(f.name for f in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
             raise UserError(f"{name}: no such file" + (f"; {nearest(path.name, there)}" if there else ""))

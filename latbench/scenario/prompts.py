@@ -169,23 +169,23 @@ def _write_it(folder: Path) -> str:
 
 
 def _load_own(path: Path, where: str) -> list[Prompt]:
+    flag = where.startswith("--")
+    at, base = (where, "working directory") if flag else (f"{where}.path", "scenario")
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in _OWN_SUFFIXES and file.is_file())
         if not files:
-            raise UserError(
-                f"{where}.path: {shown(path)} holds none of *{', *'.join(_OWN_SUFFIXES)} (subfolders are not read)"
-            )
+            raise UserError(f"{at}: {shown(path)} holds none of *{', *'.join(_OWN_SUFFIXES)} (subfolders are not read)")
     elif path.is_file():
         files = [path]
     else:
-        raise UserError(f"{where}.path: no such file or folder: {shown(path)}")
+        raise UserError(f"{at}: no such file or folder: {shown(path)} (paths are relative to the {base})")
     prompts: list[Prompt] = []
     reader = _Reader(files[0].parent, strict=False)
     for prompt in reader.unique(entry for file in files for entry in _entries(file)):
         text = "\n".join(message.content for message in prompt.messages)
         prompts.append(msgspec.structs.replace(prompt, tokens=count(text)))
     if not prompts:
-        raise UserError(f"{where}.path: {shown(path)} holds no prompt")
+        raise UserError(f"{at}: {shown(path)} holds no prompt")
     return prompts
 
 

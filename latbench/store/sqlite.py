@@ -107,6 +107,8 @@ _SCHEMA = (
     """,
 )
 
+_OF_A_RUN = ("needle_answers", "needle_trials", "efforts", "attempts", "samples", "prompts")  # its rows besides its own
+
 # What came after a version: an older store gets it when it is opened.
 _SINCE_1 = (
     "ALTER TABLE samples ADD COLUMN key_index INTEGER NOT NULL DEFAULT 0",
@@ -346,6 +348,13 @@ class Store:
             )
             if updated.rowcount != 1:
                 raise LookupError(f"run {run.id} is not in {self.path}")
+
+    def remove_run(self, run_id: str) -> None:
+        """Delete a run and all that is stored of it. The file keeps its size: what is freed is used again."""
+        with self._transaction() as connection:
+            for table in _OF_A_RUN:
+                connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
+            connection.execute("DELETE FROM runs WHERE id = ?", (run_id,))
 
     def add_samples(self, run_id: str, samples: Sequence[Sample]) -> int:
         """Stores and commits a batch; how many of it were new, or the fate of a request held for `lost`."""

@@ -147,6 +147,7 @@ FLAGS: list[tuple[str, list[str], tuple[str, ...]]] = [
     ("workers", ["--workers", "0"], ("--workers 0", "--join")),
     ("join", ["--join", "1"], ("--join", "--listen")),
     ("listen", ["--join", "1", "--listen", "8000"], ("--listen", "HOST:PORT")),
+    ("nobody-joins", ["--listen", "127.0.0.1:8000"], ("--listen 127.0.0.1:8000", "nobody is to join", "--join N")),
     ("key", ["--api-key-env", "NO_SUCH_KEY"], ("--api-key-env", "NO_SUCH_KEY")),
     ("prompts", ["--prompts", "nothing.jsonl"], ("nothing.jsonl",)),
     ("empty-prompts", ["--prompts", "empty.jsonl"], ("empty.jsonl",)),
@@ -154,6 +155,7 @@ FLAGS: list[tuple[str, list[str], tuple[str, ...]]] = [
     ("url", ["--url", "ftp://host/v1"], ("--url", "http")),
     ("url-with-key", ["--url", "http://user:sk-456@127.0.0.1/v1"], ("--url", "api_key_env")),
     ("unknown-flag", ["--concurency", "3"], ("--concurrency",)),
+    ("a-folder", ["./"], ("./: a folder", "name a file of it")),
     ("no-such-file", ["other.yaml"], ("other.yaml", "no such file", "mine.yaml")),
     ("no-such-scenario", ["quickstat"], ("quickstat", '"quickstart"')),
 ]
@@ -165,7 +167,7 @@ def test_a_mistake_in_a_flag(cli: Cli, server: Scripted, flags: list[str], said:
     cli.write("empty.jsonl", "")
     cli.write("bad.jsonl", json.dumps(PROMPTS[0]) + "\n{not json\n")
     cli.write("mine.yaml", json.dumps(_scenario(server)))
-    positional = [] if flags[0].endswith((".yaml", "stat")) else ["mine.yaml"]
+    positional = [] if flags[0].endswith((".yaml", "stat", "/")) else ["mine.yaml"]
     done = cli.here("run", *positional, *flags)
     _refused(cli, server, done, *said)
     assert "sk-456" not in done.err

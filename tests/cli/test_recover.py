@@ -540,3 +540,24 @@ def test_the_list_says_which_runs_were_killed_and_what_to_do(cli: Cli) -> None:
     assert done.err.count("\n") == 2
     listed = {run["id"]: run["killed"] for run in cli.here("runs", "list", "--json").summary["runs"]}
     assert listed == {"dead": True, "alive": False, "far": None, "done": False}
+
+
+def test_runs_are_deleted_all_or_none(cli: Cli) -> None:
+    """Not one that is going on; what is in brackets is no markup of the list's."""
+    alive = {"name": HERE, "pid": str(os.getpid()), "pid_started": process_started(os.getpid()) or ""}
+    with Store(cli.cwd / "latbench.db") as store:
+        leave(store, killed("dead"), [ended(0)])
+        leave(store, killed("alive", host=alive), [])
+        leave(store, over(id="done", name="x[/INST] [fp8]", directory="runs/done"), [])
+    assert "x[/INST] [fp8]" in " ".join(cli.here("runs", "list").out.split())
+    refused = cli.here("runs", "rm", "dead", "alive")
+    assert (refused.code, refused.out) == (2, "")
+    assert f"run alive is still going on (process {os.getpid()}); stop it first" in refused.err
+    assert cli.here("runs", "rm", "dead", "nobody").code == 2
+    done = cli.here("runs", "rm", "dead", "do", "done")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "run dead (name) is deleted",
+        "run done (x[/INST] [fp8]) is deleted; its run directory runs/done is left",
+    ]
+    assert [one["id"] for one in cli.here("runs", "list", "--json").summary["runs"]] == ["alive"]

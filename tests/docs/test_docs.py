@@ -277,7 +277,7 @@ def test_verbs_in_backticks_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["latbench run --retries 4", "latbench needel", "latbench runs rm x", "latbench run --workers many"]
+    "line", ["latbench run --retries 4", "latbench needel", "latbench runs drop x", "latbench run --workers many"]
 )
 def test_a_command_that_is_not_there_is_found(line: str) -> None:
     with pytest.raises(click.UsageError):

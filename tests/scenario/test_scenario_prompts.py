@@ -401,5 +401,8 @@ def test_mistakes_in_files_of_ones_own(name: str, text: str, message: str) -> No
 
 
 def test_a_path_that_is_not_there() -> None:
-    with pytest.raises(UserError, match=r"^s.yaml:4: prompts.path: no such file or folder: none$"):
+    with pytest.raises(
+        UserError,
+        match=r"^s.yaml:4: prompts.path: no such file or folder: none \(paths are relative to the scenario\)$",
+    ):
         own("none")

@@ -25,7 +25,7 @@ from latbench.model.request import Message, Prompt
 from latbench.model.run import RunRecord, StepRecord
 from latbench.model.sample import Attempt, Outcome, Sample
 from latbench.store.errors import StoreError
-from latbench.store.sqlite import _SCHEMA, SCHEMA_VERSION, Store, StoredPrompt, _use_wal
+from latbench.store.sqlite import _OF_A_RUN, _SCHEMA, SCHEMA_VERSION, Store, StoredPrompt, _use_wal
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(latbench.__file__).parent.parent)}
 
@@ -171,6 +171,29 @@ def test_runs_do_not_mix(begun: Store) -> None:
     assert begun.add_samples("r2", [sample(1, "timeout")]) == 1
     assert begun.add_samples("r2", []) == 0
     assert [one.outcome for one in begun.samples("r2")] == ["timeout"]
+
+
+def test_a_removed_run_leaves_no_row_and_other_runs_lose_none(begun: Store, path: Path) -> None:
+    begun.begin_run(run_record("r2"), [Prompt("p1", "t", "go", (Message("user", "hello"),), 1, "ab" * 32)])
+    for run_id in ("r1", "r2"):
+        begun.add_samples(run_id, [sample(1), sample(2, tries=[Attempt(0, 1, 2, "rate_limited")])])
+        begun.add_effort(run_id, "w1", 1, 0, Effort(0, 1, 2, 3, b"", b""))
+    with contextlib.closing(sqlite3.connect(path)) as reader:
+        tables = [name for (name,) in reader.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        of_a_run = [
+            name for name in tables if "run_id" in (row[1] for row in reader.execute(f"PRAGMA table_info({name})"))
+        ]
+        assert sorted(of_a_run) == sorted(_OF_A_RUN)
+        before = {name: reader.execute(f"SELECT * FROM {name}").fetchall() for name in of_a_run}
+        begun.remove_run("r1")
+        after = {name: reader.execute(f"SELECT * FROM {name}").fetchall() for name in of_a_run}
+    assert after == {name: [row for row in rows if row[0] == "r2"] for name, rows in before.items()}
+    assert {name: len(before[name]) - len(after[name]) for name in ("samples", "attempts", "efforts")} == {
+        "samples": 2,
+        "attempts": 1,
+        "efforts": 1,
+    }
+    assert [run.id for run in begun.list_runs()] == ["r2"]
 
 
 ROWS = st.lists(
