@@ -20,7 +20,9 @@ import numpy as np
 
 from latbench import __version__
 from latbench.analysis import nulltest
+from latbench.analysis.stopped import remedy
 from latbench.analysis.tripwire import Tripwire
+from latbench.analysis.validity import Figure, reason
 from latbench.cluster.children import EngineProcess
 from latbench.cluster.locust_master import ClusterFailed, Coordinator, NotConnected
 from latbench.cluster.locust_run import LocustRun
@@ -234,16 +236,18 @@ class Session:
     def stopped(self, endpoint: str, reason: str) -> None:
         """A guard has stopped an endpoint: the run's exit code will say so."""
         self.record.stops.append((endpoint, reason))
-        self.note("endpoint_stopped", "note", f"{endpoint} was stopped: {reason}")
+        (asked,) = (one for one in self.plan.endpoints if one.name == endpoint)
+        self.note("endpoint_stopped", "note", f"{endpoint} was stopped: {reason}; {remedy(reason, asked)}")
 
     def spent(self, why: str) -> None:
         """The budget is used up before the plan was done: the run's exit code will say so."""
         self.record.stops.append(("budget", why))
         self.note("budget_used_up", "note", f"the budget was {why}")
 
-    def note(self, code: str, severity: str, message: str) -> None:
-        """Keep what a reader of the figures must know; it becomes a reason of the verdict."""
-        self.record.notes.append({"code": code, "severity": severity, "value": None, "limit": None, "advice": message})
+    def note(self, code: str, severity: str, message: str, value: Figure = None, limit: Figure = None) -> None:
+        """Keep what a reader of the figures must know: a reason of the verdict. What is said again stands once."""
+        found = reason(code, severity, value, limit, message)
+        self.record.notes = [*(one for one in self.record.notes if one != found), found]
 
     # --- the run --------------------------------------------------------------------------------------------------
 

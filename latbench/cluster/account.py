@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from latbench.analysis.validity import Figure
 from latbench.cluster.crew import Member
 from latbench.cluster.deal import Orphaned, lost_with
 from latbench.model.frames import Effort, Job, NullTested
@@ -22,6 +23,8 @@ from latbench.plan.draw import drawer
 from latbench.plan.modes import arm
 from latbench.plan.partition import SHARDS
 from latbench.plan.repeats import draw_of
+
+_OURS = "do not use the figures, report a bug"  # nobody had stopped the load, and no worker was lost
 
 
 class Sink(Protocol):
@@ -71,8 +74,8 @@ class Sink(Protocol):
         """The budget is used up, and the run is stopped."""
         ...
 
-    def note(self, code: str, severity: str, message: str) -> None:
-        """Something that a reader of the figures must know."""
+    def note(self, code: str, severity: str, message: str, value: Figure = None, limit: Figure = None) -> None:
+        """Something that a reader of the figures must know, what was measured and allowed, and what to do."""
         ...
 
 
@@ -164,15 +167,16 @@ class Account:
         """A step that nobody stopped has lasted its time and sent its number, or something went wrong unnoticed."""
         load = self._load
         if load.duration_ns is not None and load.requests is None and (short_ns := self._end_ns() - now_ns) > 0:
-            self._sink.note("ended_early", "invalid", f"the load ended {short_ns / 1e9:.1f} s before its time")
+            lasted_s, wanted_s = ((end_ns - self._start_ns) / 1e9 for end_ns in (now_ns, self._end_ns()))
+            ended = f"the load ended {short_ns / 1e9:.1f} s before its time; {_OURS}"
+            self._sink.note("ended_early", "invalid", ended, lasted_s, wanted_s)
         if load.requests is None or load.duration_ns is not None or self._offsets is not None:
             return
         for endpoint in running:
             begun = sum(count for key, count in planned.items() if key.rpartition("/")[0] == endpoint)
             if begun != load.requests:
-                self._sink.note(
-                    "not_all_sent", "invalid", f"{endpoint}: {begun} of {load.requests} requests were begun"
-                )
+                sent = f"{endpoint}: {begun} of {load.requests} requests were begun; {_OURS}"
+                self._sink.note("not_all_sent", "invalid", sent, begun, load.requests)
 
     def _complete(self, name: str, stopped_ns: int | None, orphans: Mapping[int, Sequence[Orphaned]]) -> None:
         """Every arrival that was due before the end has a record; those of a lost worker that have none are `lost`."""
@@ -185,8 +189,9 @@ class Account:
         missing = np.setdiff1d(due * turns, self._sink.recorded(name, self._index)) // turns
         orphaned = np.isin(missing % SHARDS, list(orphans))
         if not orphaned.all():
-            missed = f"{name}: {int((~orphaned).sum())} of {len(due)} arrivals have no record"
-            self._sink.note("not_all_sent", "invalid", missed)
+            without = int((~orphaned).sum())
+            missed = f"{name}: {without} of {len(due)} arrivals have no record; {_OURS}"
+            self._sink.note("not_all_sent", "invalid", missed, len(due) - without, len(due))
         numbers = missing[orphaned].tolist()
         self._sink.samples([self._lost(name, number, orphans[number % SHARDS]) for number in numbers])
 

@@ -56,6 +56,7 @@ _START_DELAY_NS = 100_000_000
 _SAY_AGAIN_S = 1.0
 _END_S = 20.0
 _USERS_A_SECOND = 1_000_000
+_NONE_LEFT = "no worker is left; see what each was lost by, then run again"
 
 
 class NotConnected(UserError):
@@ -228,7 +229,7 @@ class Coordinator:
         state = self._state
         live = sorted(self._crew.live(), key=lambda member: member.id)
         if not live:
-            raise ClusterFailed(state.loss or "no worker is left")
+            raise ClusterFailed(state.loss or _NONE_LEFT)
         self._dealer.deal(index, step, live)
 
         def lost() -> bool:
@@ -244,7 +245,10 @@ class Coordinator:
         if failures and index == 0:
             raise NotConnected(failures)
         if state.stop is None and len({member.digest for member in live}) > 1:
-            raise ClusterFailed(f"step {index}: the workers have worked out different arrivals from the same seed")
+            raise ClusterFailed(
+                f"step {index}: the workers have worked out different arrivals from the same seed; install the same"
+                " versions of latbench and NumPy on all machines"
+            )
         return True
 
     def _load(self, index: int, step: Step) -> None:
@@ -274,7 +278,7 @@ class Coordinator:
                 state.sink.salvage(member.id)
         account.close(members, state.stopped, stopped_ns, state.last_done_ns, self.now_ns(), self._dealer.orphans)
         if not left:
-            raise ClusterFailed("no worker is left")
+            raise ClusterFailed(_NONE_LEFT)
 
     def _go(self, member: Member) -> None:
         self._crew.tell(member, Go(self._state.step_index, self._start_ns, self._crew.renew(member)))

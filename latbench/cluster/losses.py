@@ -9,6 +9,7 @@ from latbench.model.frames import Cancel, Drain
 from latbench.model.lifeline import process_started
 
 _SALVAGE_TRIES = 20
+_ADVICE = "look at its log, and whether its machine was out of memory or cut off, then run again"
 
 
 class Losses:
@@ -31,7 +32,7 @@ class Losses:
         if member is not None:
             self.lose(member, f"its process ended with {code}")
         elif not self._state.loading:
-            self._state.loss = self._state.loss or f"a local worker ended with {code}"
+            self._state.loss = self._state.loss or f"a local worker ended with {code}; {_ADVICE}"
             self._state.changed.set()
 
     def lose(self, member: Member, reason: str) -> None:
@@ -42,7 +43,7 @@ class Losses:
         state.crew.tell(member, Cancel())
         member.lost = True
         member.in_flight = 0
-        state.loss = f"worker {member.id}: {reason}"
+        state.loss = f"worker {member.id}: {reason}; {_ADVICE}"
         if not member.enlisted:
             return
         state.sink.note("worker_lost", "invalid", state.loss)

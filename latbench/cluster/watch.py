@@ -13,6 +13,8 @@ from latbench.model.frames import Ack, Batch, Drain, Spending, StopEndpoint
 from latbench.model.sample import Outcome
 from latbench.plan.guards import WINDOW_NS, EndpointGuard
 
+_AFTER_A_PAUSE = "look at the network between them, and whether a machine stood still, then run again"
+
 
 class Watch:
     """One coordinator's; `restart` for each run."""
@@ -56,7 +58,8 @@ class Watch:
         sink = self._state.sink
         member.in_flight = 0 if member.lost else batch.in_flight
         if batch.paused and not member.paused:
-            sink.note("worker_paused", "suspect", f"worker {member.id} had no word from its master for 5 s")
+            paused = f"worker {member.id} had no word from its master for 5 s, and began nothing; {_AFTER_A_PAUSE}"
+            sink.note("worker_paused", "suspect", paused)
         member.paused = member.paused or batch.paused
         if batch.idle:
             member.idle = (batch.step, batch.version)
@@ -80,7 +83,7 @@ class Watch:
                 self._state.last_done_ns = max(self._state.last_done_ns, done_ns)
             if not self._ended.first((sample.endpoint, sample.step, sample.seq), done_ns):
                 continue
-            tripped = self._guards[sample.endpoint].add(sample.outcome, sample.status, done_ns)
+            tripped = self._guards[sample.endpoint].add(sample)
             if tripped is not None:
                 self._stop_endpoint(sample.endpoint, tripped)
 

@@ -110,6 +110,7 @@ class Flight:
         self._batches = 0
         self._probe: Probe | None = None
         self._effort_from = (0, 0, 0)  # since when (raw), and what processor time and occupation were then
+        self._unsent: Effort | None = None  # counted, and about to be sent
         self._occupied_ns = 0  # by requests that have ended
         self._background: list[asyncio.Task[None]] = []
         self._flushed = asyncio.Event()
@@ -160,6 +161,7 @@ class Flight:
         while self._ended:
             self._finish_some(raw_ns() + SLICE_NS)
             await asyncio.sleep(0)
+        self._flush_unsent()  # the task that was to send it may have been cancelled just then
         self.flush(self._effort(), final=True)
         self.stage = None
         gc.enable()
@@ -429,7 +431,7 @@ class Flight:
         self._clean(sample)
         self.wallet.settle(exchange, sample)
         self._keep(sample)
-        reason = self._guards[sample.endpoint].add(sample.outcome, sample.status, sample.done_ns or 0)
+        reason = self._guards[sample.endpoint].add(sample)
         if reason is not None:
             self.stopped.setdefault(sample.endpoint, reason)
         if (waiting := self._waiting.pop(exchange, None)) is not None:
@@ -446,15 +448,20 @@ class Flight:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._flushed.wait(), BATCH_S)
             self._flushed.clear()
-            effort = self._effort()
+            self._unsent = self._effort()
             await asyncio.sleep(0)  # let the loop read in between
-            self.flush(effort, final=False)
+            self._flush_unsent()
             await asyncio.sleep(0)
             count += 1
             if count % _FULL_COLLECTION_EVERY == 0:
                 gc.collect()
             elif count % _COLLECTION_EVERY == 0 or gc.get_count()[0] > _MANY_OBJECTS:
                 gc.collect(1)
+
+    def _flush_unsent(self) -> None:
+        if (effort := self._unsent) is not None:
+            self._unsent = None
+            self.flush(effort, final=False)
 
     def flush_soon(self) -> None:
         """Do not wait for the rest of the 250 ms."""

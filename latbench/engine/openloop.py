@@ -20,7 +20,7 @@ from latbench.engine.lease import LOOK_S, Lease
 from latbench.engine.talk import reply
 from latbench.model.load import Sessions, ToolLoop, Trace
 from latbench.model.request import Message
-from latbench.model.sample import Outcome
+from latbench.model.sample import AT_CAP, LOAD_STOPPED, NO_BUDGET, WITHOUT_LEASE, Outcome
 from latbench.model.slices import Slices
 from latbench.model.timer import TimerFile
 from latbench.plan.partition import SHARDS, mine
@@ -31,8 +31,6 @@ MADE_AHEAD = 64  # requests: as many as arrive in a moment
 _SPARE_NS = 500_000  # until the next arrival: enough to make another request
 _SECOND_NS = 1_000_000_000
 _LONGEST_PAUSE_S = 3600.0
-_NO_LEASE = "the worker had lost its master"
-_STOPPED = "the load was stopped when this had just become due"
 
 
 class Schedule:
@@ -140,7 +138,7 @@ class OpenLoop:
         self._made.clear()
         self._held = [one for one in self._held if one[0] < from_ns or self._schedule.owns(one[2])]
         if not self._lease.live:
-            self._drop_held(_NO_LEASE)
+            self._drop_held(WITHOUT_LEASE)
         self._go_on()
 
     async def run(self) -> None:
@@ -153,16 +151,18 @@ class OpenLoop:
         while not self._over.is_set():
             await self._pause(LOOK_S)  # the kernel's timer does the work: here only ends are looked for
             if self._held and self._lease.live:
-                self._drop_held(_NO_LEASE)
+                self._drop_held(WITHOUT_LEASE)
             if self._past_end:
                 return
+        # What was due before the order came has its record, however late this loop is: it is dropped.
+        self._fire()
 
     def close(self) -> None:
         """The step is over: fire no more. What is still held was nobody else's, and is dropped."""
         self._loop.remove_reader(self._timer.fileno())
         self._timer.close()
         self._closed = True
-        self._drop_held(_NO_LEASE)
+        self._drop_held(WITHOUT_LEASE)
 
     @property
     def _past_end(self) -> bool:
@@ -264,9 +264,7 @@ class OpenLoop:
     def _launch(self, arrival: _Arrival) -> None:
         due_ns = self._stage.start_ns + arrival.at_ns
         if self._cap is not None and self._unanswered[arrival.endpoint] >= self._cap:
-            self._flight.drop(
-                arrival.ready, due_ns, f"max_in_flight: this worker's part of it, {self._cap}, was unanswered"
-            )
+            self._flight.drop(arrival.ready, due_ns, f"{AT_CAP}: this worker's part of it, {self._cap}, was unanswered")
             return
         self._unanswered[arrival.endpoint] += 1
         task = asyncio.create_task(
@@ -301,9 +299,9 @@ class OpenLoop:
 
     def _why_not(self, endpoint: int) -> str:
         if not self._lease.live:
-            return _NO_LEASE
+            return WITHOUT_LEASE
         stopped = self._flight.names[endpoint] in self._flight.stopped or not self._flight.wallet.budgeted
-        return _STOPPED if stopped else "the budget was used up"
+        return LOAD_STOPPED if stopped else NO_BUDGET
 
     async def _reserve(self, ready: Ready) -> bool:
         name = self._flight.names[ready.endpoint]

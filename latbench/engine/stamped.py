@@ -142,8 +142,10 @@ class StampedHandler(ResponseHandler):
         if body is not None and body is not EMPTY_PAYLOAD:
             while body._buffer and body.exception() is None:  # reading may let the parser inflate some more
                 reads.add(body.read_nowait(), now)
-            if reads.size > MAX_ANSWER_BYTES:
-                self._abort()
+                if reads.size > MAX_ANSWER_BYTES:  # a few bytes may be inflated to gigabytes: no more of them is read
+                    self._abort()
+                    self._fail(ServerDisconnectedError())
+                    return
         if self._is_whole(body):
             reads.end_ns = now
             self._end()
@@ -230,6 +232,9 @@ class StampedTransport:
     async def open(self, connections: int) -> None:
         opened: list[aiohttp.connector.Connection] = []
         try:
+            now_ns = raw_ns()
+            idle = [connection for connection, since_ns in self._idle if _is_usable(connection, since_ns, now_ns)]
+            connections -= len(idle)
             while len(opened) < connections:
                 count = min(_OPEN_AT_ONCE, connections - len(opened))
                 tries = [self._pool.connect(self._template, [], self._timeout) for _ in range(count)]
@@ -270,8 +275,7 @@ class StampedTransport:
         """The connection that was let go last, if it is still good: none of aiohttp's own tasks and keys."""
         while self._idle:
             connection, since_ns = self._idle.pop()
-            protocol = connection.protocol
-            if _is_good(protocol) and now_ns - since_ns < _KEPT_NS:
+            if _is_usable(connection, since_ns, now_ns):
                 return connection
             connection.close()
         return None
@@ -296,6 +300,11 @@ class StampedTransport:
 def _is_good(protocol: ResponseHandler | None) -> bool:
     """Whether a connection is open, and nothing has come on it unasked."""
     return protocol is not None and protocol.is_connected() and not protocol.should_close
+
+
+def _is_usable(connection: aiohttp.connector.Connection, since_ns: int, now_ns: int) -> bool:
+    """Whether a connection that was let go may be taken again."""
+    return _is_good(connection.protocol) and now_ns - since_ns < _KEPT_NS
 
 
 def _connector(loop: asyncio.AbstractEventLoop, turn: Turn, *, force_close: bool) -> aiohttp.TCPConnector:

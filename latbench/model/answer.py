@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 FINISH_REASONS = ("stop", "length", "tool", "filter", "error")
 """The one vocabulary that the finish reasons of all providers are mapped to; an unknown one is kept as it came."""
 
+NAME_CHARS = 256
+"""As much of the name of a tool is kept; APIs take 64."""
+
 
 @dataclass(slots=True)
 class Usage:
@@ -90,7 +93,8 @@ class Answer:
         """A piece of tool call number `index`: a name or arguments. Nothing of either is not output."""
         if name or arguments:
             call = self.tool_calls.setdefault(index, ToolCall())
-            call.name += name
+            if len(call.name) < NAME_CHARS:  # pieces without end would be copied again and again
+                call.name = (call.name + name)[:NAME_CHARS]
             if arguments:
                 call.arguments.append(arguments)
             self.output_ns.append(at_ns)

@@ -33,6 +33,12 @@ class Outcome(StrEnum):
     LOST = "lost"
 
 
+AT_CAP = "max_in_flight"
+WITHOUT_LEASE = "the worker had lost its master"
+LOAD_STOPPED = "the load was stopped when this had just become due"
+NO_BUDGET = "the budget was used up"
+"""Why a request was dropped: what the message of its sample begins with."""
+
 Headroom = dict[str, tuple[int | None, int | None, int | None]]
 """What an answer says of its limits: by kind the limit, what remains of it, and nanoseconds until it is whole again."""
 

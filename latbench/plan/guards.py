@@ -1,11 +1,14 @@
 """When to stop sending to an endpoint: credentials refused, model unknown, payment required, or mostly errors.
 
 The same rule runs in each engine on its own samples (at once) and at the master on all of them.
+
+Not every API has a status for credentials or a model that it does not know: what a 400 is about, its words say.
 """
 
 from collections import deque
 
-from latbench.model.sample import Outcome
+from latbench.model.sample import Outcome, Sample
+from latbench.providers.refusals import fault
 
 REFUSALS_IN_A_ROW = 3
 ERROR_SHARE = 0.5
@@ -13,7 +16,9 @@ AT_LEAST = 20
 WINDOW_NS = 10_000_000_000
 
 _NOT_COUNTED = frozenset({Outcome.RATE_LIMITED, Outcome.DROPPED, Outcome.CANCELLED})
-_HOPELESS = {Outcome.AUTH_ERROR: "credentials refused", Outcome.QUOTA_EXHAUSTED: "payment required or quota used up"}
+_REFUSED = "credentials refused"
+_HOPELESS = {Outcome.AUTH_ERROR: _REFUSED, Outcome.QUOTA_EXHAUSTED: "payment required or quota used up"}
+_FAULTS = {"key": _REFUSED, "model": "model unknown"}
 _NOT_FOUND = 404
 
 
@@ -26,13 +31,13 @@ class EndpointGuard:
         self._recent: deque[tuple[int, bool]] = deque()
         self._errors = 0
 
-    def add(self, outcome: str, status: int | None, done_ns: int) -> str | None:
+    def add(self, sample: Sample) -> str | None:
         """Take one ended request, in about the order in which they end; the reason to stop, if there is one."""
-        why = "model or path unknown" if status == _NOT_FOUND else _HOPELESS.get(Outcome(outcome))
-        if why:
+        outcome, done_ns = sample.outcome, sample.done_ns or 0
+        if why := _hopeless(sample):
             self._in_a_row += 1
             if self._in_a_row >= REFUSALS_IN_A_ROW:
-                return f"{why} (HTTP {status}) {REFUSALS_IN_A_ROW} times in a row"
+                return f"{why} (HTTP {sample.status}) {REFUSALS_IN_A_ROW} times in a row"
         elif outcome != Outcome.CANCELLED:
             self._in_a_row = 0
         if outcome in _NOT_COUNTED or not self._abort_on_errors:
@@ -46,3 +51,13 @@ class EndpointGuard:
         if len(recent) >= AT_LEAST and self._errors > ERROR_SHARE * len(recent):
             return f"{self._errors} of the last {len(recent)} requests failed within 10 s"
         return None
+
+
+def _hopeless(sample: Sample) -> str | None:
+    """Why the next request will be refused as this one was, if it will."""
+    if sample.status == _NOT_FOUND:
+        return "model or path unknown"
+    if sample.outcome == Outcome.INVALID_REQUEST:
+        wrong = fault(sample.error_code, sample.error_message)
+        return None if wrong is None else _FAULTS[wrong]
+    return _HOPELESS.get(Outcome(sample.outcome))

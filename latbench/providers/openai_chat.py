@@ -143,8 +143,8 @@ def decode_many(payloads: list[bytes], stamps: Sequence[int], answer: Answer) ->
         chunks = _CHUNK.decode_lines(b"\n".join(rest))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    if len(chunks) != len(rest):
-        return False  # a payload without anything, or one that goes over two lines, each of them no JSON
+    if len(chunks) != len(rest) or not all(rest):
+        return False  # a payload without anything, or one that goes over two lines, or two on one line
     _add_texts(texts, stamps, answer)
     usual = b""
     for payload, chunk, at_ns in zip(rest, chunks, stamps[len(texts) :], strict=False):

@@ -12,12 +12,16 @@ clock here. `x-ratelimit-reset-*` is ignored: it says when the whole quota is ba
 Not confirmed (providers.md, section 18): that OpenRouter's reset is in milliseconds (the size of the number decides),
 the wording of Bedrock's messages, Mistral's headers. A status other than 429 decides by itself, whatever is said:
 Anthropic's spend limit of one's own is a 400 and so `invalid_request`, Bedrock's service quota too.
+
+A key or a model that an endpoint does not know may come as a 400 as well: `fault` tells it from a request that is wrong
+in itself. It takes names and sentences that providers are known to send, and nothing that only mentions a key or a
+model: whoever trusts it gives the endpoint up.
 """
 
 import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -65,6 +69,34 @@ _OVERLOAD_CODES = frozenset(
     {"service_unavailable", "service_unavailable_error", "unavailable", "serviceunavailableexception"}
 )
 
+# What is wrong where an `invalid_request` has such a code.
+_KEY_CODES = frozenset({"api_key_invalid", "invalid_api_key"})
+_MODEL_CODES = frozenset(
+    {"model_not_found", "model_decommissioned", "invalid_model", "unknown_model", "deploymentnotfound"}
+)
+
+# Whole messages, or their beginnings where the rest is advice. No name of a model has a space in it.
+_KEY_WORDS = re.compile(
+    r"""
+    API\ key\ not\ (?:valid|found)\.\ Please\ pass\ a\ valid\ API\ key\.  # Gemini
+    | API\ key\ expired\.\ Please\ renew\ the\ API\ key\.  # Gemini
+    | Incorrect\ API\ key\ provided(?:[:.].*)?  # xAI, in OpenAI's words
+    """,
+    re.IGNORECASE | re.ASCII | re.VERBOSE,
+)
+_MODEL_WORDS = re.compile(
+    r"""
+    The\ provided\ model\ identifier\ is\ invalid\.?  # Bedrock
+    | \S+\ is\ not\ a\ valid\ model\ ID\.?  # OpenRouter
+    | Invalid\ model:(?:\ \S+)?  # Mistral, whose code is a number
+    | Model\ Not\ Exist\.?  # DeepSeek
+    | Invalid\ model\ '\S+'\.\ Permitted\ models\ .*  # Perplexity
+    | (?:/\S+:\ )?Invalid\ model\ name\ passed\ in\ model=\S+(?:\ Call\ .*)?  # LiteLLM
+    | The\ (?:requested\ )?model\ \S+\ does\ not\ exist(?:\.|\ or\ .*)?  # OpenAI, and who copies it without its code
+    """,
+    re.IGNORECASE | re.ASCII | re.VERBOSE,
+)
+
 # The first line with a phrase that occurs decides: a limit per day also names requests or tokens.
 # One per month counts as daily: no run outlasts either.
 _KIND_PHRASES = (
@@ -90,6 +122,7 @@ _KIND_OF_SPENT = {
     "requests_day": "daily",
     "tokens_day": "daily",
 }
+_ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 _NO_QUOTA = re.compile(r"quota exceeded for metric:.{0,200}?\blimit: 0(?![\d.])", re.ASCII)
 
 _WORD_UNITS = {"hour": "h", "minute": "m", "second": "s", "millisecond": "ms"}
@@ -104,8 +137,9 @@ _ASKED = re.compile(
 class ErrorWords:
     """A provider's own words for an error, each capped; None where it said nothing.
 
-    Of Google's details, `quotas` are the kinds of the limits that were violated, `no_quota` that one of them is 0, and
-    `retry_ns` the wait that was asked for. `reset` is OpenRouter's point in time, as it was written.
+    `detail_code` is the name that the details give the error: it says more than the code and the type. Of Google's
+    details, `quotas` are the kinds of the limits that were violated, `no_quota` that one of them is 0, and `retry_ns`
+    the wait that was asked for. `reset` is OpenRouter's point in time, as it was written.
     """
 
     code: str | None = None
@@ -193,10 +227,20 @@ def error_words(error: object) -> ErrorWords:
         code=capped(error.get("code")),
         type=capped(said),
         message=_with_upstream(capped(message), error.get("metadata")),
-        detail_code=capped(details.get("error_code")) if isinstance(details, dict) else None,
+        detail_code=_detail_code(details),
         reset=_openrouter_reset(error.get("metadata")),
         **_google_details(details),
     )
+
+
+def _detail_code(details: object) -> str | None:
+    """Anthropic's `error_code`, or the reason in Google's `ErrorInfo`."""
+    if isinstance(details, dict):
+        return capped(details.get("error_code"))
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and detail.get("@type") == _ERROR_INFO and isinstance(detail.get("reason"), str):
+            return capped(detail["reason"])
+    return None
 
 
 def _with_upstream(message: str | None, metadata: object) -> str | None:
@@ -264,6 +308,16 @@ def refusal_of_status(status: int, headers: Mapping[str, str], body: bytes) -> R
     if status == 429:
         return _refusal_of_429(headers, words)
     return _refusal(_BY_STATUS.get(status, Outcome.HTTP_ERROR), None, headers, words)
+
+
+def fault(code: str | None, message: str | None) -> Literal["key", "model"] | None:
+    """What is wrong where the outcome is `invalid_request`; None: this one request, as far as is said."""
+    name, said = (code or "").lower(), message or ""
+    if name in _KEY_CODES or _KEY_WORDS.fullmatch(said):
+        return "key"
+    if name in _MODEL_CODES or _MODEL_WORDS.fullmatch(said):
+        return "model"
+    return None
 
 
 def _words_of_body(body: bytes) -> ErrorWords:

@@ -22,10 +22,11 @@ from latbench.cluster.crew import Crew, Member
 from latbench.cluster.deal import Orphaned
 from latbench.cluster.dealer import Dealer
 from latbench.cluster.handshake import MasterSide
+from latbench.cluster.losses import Losses
 from latbench.cluster.run_state import RunState
 from latbench.cluster.watch import Watch
 from latbench.model.frames import Batch, Cancel, Drain, Job
-from latbench.model.load import Poisson, Step
+from latbench.model.load import Closed, Poisson, Step
 from latbench.model.request import Endpoint, Prompt, Timeouts
 from latbench.model.sample import Sample
 
@@ -35,9 +36,10 @@ class Sink:
         self.kept, self.notes = [], []
     def step_begins(self, step): ...
     def step_over(self, step, planned, lost): ...
+    def salvage(self, worker): return True
     def samples(self, samples): self.kept += samples
     def recorded(self, endpoint, step): return np.empty(0, dtype=np.int64)
-    def note(self, code, severity, message): self.notes.append(code)
+    def note(self, code, severity, message, value=None, limit=None): self.notes.append([code, value, limit, message])
 
 runner = Environment(user_classes=[]).create_local_runner()
 changed = Event()
@@ -82,6 +84,20 @@ LAST_ANSWER = """
     return said
 """
 
+REFUSALS = """
+    sink.stopped = lambda endpoint, reason: None
+    watch = Watch(state, Dealer(state))
+    watch.restart(abort_on_errors=False)
+    for number, (code, message) in enumerate(given, 1):  # each from a worker of its own: no engine has seen two
+        member = Member(f"w{number}", MasterSide(None, f"w{number}"), enlisted=True)
+        sample = Sample(
+            endpoint="e", step=0, seq=number, prompt_id="p", phase="measure", outcome="invalid_request", status=400,
+            done_ns=number, error_code=code, error_message=message,
+        )
+        watch.batch(member, Batch(0, [sample], 0, run_id="run", number=1))
+    return state.stopped
+"""
+
 LOSSES = """
     account = Account(job, sink, 0, Step(Poisson(50.0), duration_ns=4 * 10**9))
     account.open(10**9)
@@ -90,6 +106,39 @@ LOSSES = """
     return [[sample.due_ns, sample.worker, sample.outcome] for sample in sink.kept], sink.notes
 """
 
+UNRECORDED = """
+    account = Account(job, sink, 0, Step(Poisson(50.0), duration_ns=4 * 10**9))
+    account.open(10**9)
+    account.close([], {}, None, 0, given, {})
+    closed = Account(job, sink, 1, Step(Closed(4), requests=9))
+    closed.open(10**9)
+    member = Member("w", MasterSide(None, "w"), planned={1: {"e/measure": 7}})
+    closed.close([member], {}, None, 0, given, {})
+    return sink.notes
+"""
+
+PAUSED = """
+    watch = Watch(state, Dealer(state))
+    watch.restart(abort_on_errors=True)
+    member = Member("w", MasterSide(None, "w"), enlisted=True)
+    for number in (1, 2):
+        watch.batch(member, Batch(0, [], 0, run_id="run", number=number, paused=True))
+    return sink.notes
+"""
+
+GIVEN_UP = """
+    member = Member("w", MasterSide(None, "w"), enlisted=True)
+    Losses(state, Dealer(state), abort=False).lose(member, given)
+    return sink.notes, state.loss
+"""
+NOTED = """
+    from types import SimpleNamespace
+    from latbench.run import Session
+    session = SimpleNamespace(record=SimpleNamespace(notes=[]))
+    for note in given:
+        Session.note(session, *note)
+    return session.record.notes
+"""
 
 MODES = """
     job.modes = tuple(given)
@@ -129,6 +178,19 @@ def test_an_answer_of_another_step_is_not_the_last_of_this_one() -> None:
     assert does(LAST_ANSWER, [(1, 0, 50), (0, 3, 90), (1, 1, 40), (1, 1, 40), (1, 2, 60)]) == [50, 50, 50, 50, 60]
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "stopped"),
+    [
+        ("API_KEY_INVALID", "no", {"e": "credentials refused (HTTP 400) 3 times in a row"}),
+        ("400", "m is not a valid model ID", {"e": "model unknown (HTTP 400) 3 times in a row"}),
+        ("context_length_exceeded", "This model takes 8192 tokens.", {}),
+    ],
+)
+def test_the_words_of_three_workers_refusals_are_put_together(code: str, message: str, stopped: dict[str, str]) -> None:
+    assert does(REFUSALS, [(code, message)] * 3) == stopped
+    assert does(REFUSALS, [(code, message)] * 2) == {}
+
+
 def test_what_was_lost_is_put_down_to_whoever_had_it() -> None:
     """Shards that lost their first owner after 1.5 s of the step, and their second after 3."""
     lost, notes = does(LOSSES, [(2_500_000_000, "a"), (4_000_000_000, "b")])
@@ -139,6 +201,37 @@ def test_what_was_lost_is_put_down_to_whoever_had_it() -> None:
     assert len(first) > 20
     assert len(second) > 20
     assert (set(first), set(second)) == ({"a"}, {"b"})
+
+
+def test_what_nobody_can_account_for_is_a_mistake_of_ours_and_says_how_much_it_is() -> None:
+    """No worker was lost and nobody stopped the load: it ended after one of four seconds, and without a record."""
+    (*missing, first), (*early, second), (*unsent, third) = does(UNRECORDED, 2 * 10**9)
+    due = missing[2]
+    assert (missing, early, unsent) == (["not_all_sent", 0, due], ["ended_early", 1.0, 4.0], ["not_all_sent", 7, 9])
+    assert first.startswith(f"e: {due} of {due} arrivals have no record; ")
+    assert second.startswith("the load ended 3.0 s before its time; ")
+    assert third.startswith("e: 7 of 9 requests were begun; ")
+    assert all(note.endswith("; do not use the figures, report a bug") for note in (first, second, third))
+
+
+def test_a_worker_that_paused_or_was_lost_is_named_with_what_to_do() -> None:
+    ((code, _, _, paused),) = does(PAUSED, None)
+    assert code == "worker_paused"
+    assert paused.startswith("worker w had no word from its master for 5 s")
+    assert "look at the network between them" in paused
+    ((code, _, _, lost),), loss = does(GIVEN_UP, "its process ended with -9")
+    assert (code, lost) == ("worker_lost", loss)
+    assert lost.startswith("worker w: its process ended with -9; look at its log")
+
+
+def test_a_note_has_its_figure_and_limit_and_stands_once() -> None:
+    lost = ["worker_lost", "invalid", "worker w: gone"]
+    short = ["not_all_sent", "invalid", "two are missing", 7, 9]
+    keys = ("code", "severity", "advice", "value", "limit")
+    assert does(NOTED, [lost, short, lost]) == [
+        dict(zip(keys, short, strict=True)),
+        dict(zip(keys, [*lost, None, None], strict=True)),
+    ]
 
 
 def test_what_is_lost_of_a_pair_has_its_prompt_and_each_mode_once() -> None:

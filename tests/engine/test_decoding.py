@@ -210,6 +210,19 @@ def test_what_is_not_alike_holds_nothing_up_for_long(other: bytes) -> None:
     assert sum(fed.alike) > 100
 
 
+def test_large_reads_are_framed_one_at_a_time() -> None:
+    """Framing takes its time, too: 64 kB in chunks of a byte take more than a slice."""
+    body = event("a") * 60
+    pieces = [chunk(ROLE), *[b"".join(chunk(body[at : at + 1]) for at in range(len(body)))] * 6, LAST_CHUNK]
+    assert len(pieces[1]) > 1 << 15
+    fed = decoded(list(pieces), stamped(pieces), chunked=True, batches=[], until_ns=lambda: NEVER)
+    assert fed.result() == slowly(pieces, stamped(pieces), chunked=True)
+    slow = Fed(chunked=True)
+    slow.come(pieces[1:], stamped(pieces[1:]))
+    assert not slow.decode(AT_ONCE)
+    assert slow.exchange.reads.framed <= 1
+
+
 def test_an_answer_whose_id_changes_is_the_same_answer() -> None:
     pieces = [chunk(one) for one in [ROLE, *[token("a")] * 150, *[token("b", "c-2")] * 150, *END]]
     fed = decoded(list(pieces), stamped(pieces), chunked=True, batches=[], until_ns=lambda: NEVER)

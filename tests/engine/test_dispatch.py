@@ -308,13 +308,35 @@ def test_a_stopped_endpoint_gets_nothing_new_and_the_other_goes_on() -> None:
     run(scenario())
 
 
-def test_refused_credentials_stop_the_endpoint() -> None:
+NO_KEY = {"error": {"code": 400, "message": "API key not valid. Please pass a valid API key."}}
+NO_MODEL = {"error": {"code": 400, "message": "m is not a valid model ID"}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "reason"),
+    [
+        (reply(401), "auth_error", "credentials refused (HTTP 401) 3 times in a row"),
+        (reply(400, NO_KEY), "invalid_request", "credentials refused (HTTP 400) 3 times in a row"),
+        (reply(400, NO_MODEL), "invalid_request", "model unknown (HTTP 400) 3 times in a row"),
+    ],
+)
+def test_a_key_or_a_model_that_is_refused_stops_the_endpoint(answer: bytes, outcome: str, reason: str) -> None:
     async def scenario() -> None:
-        async with serving(lambda call: call.send(reply(401))) as server:
+        async with serving(lambda call: call.send(answer)) as server:
             ran = await step(job(endpoint(server.url)), 100_000, range(2))
-        assert ran.outcomes().keys() == {"auth_error"}
+        assert ran.outcomes().keys() == {outcome}
         assert 3 <= len(ran.samples) < 100_000
-        assert ran.stopped == {"e": "credentials refused (HTTP 401) 3 times in a row"}
+        assert ran.stopped == {"e": reason}
+
+    run(scenario())
+
+
+def test_requests_that_are_wrong_in_themselves_do_not_stop_the_endpoint() -> None:
+    async def scenario() -> None:
+        too_long = {"error": {"code": "context_length_exceeded", "message": "This model takes 8192 tokens."}}
+        async with serving(lambda call: call.send(reply(400, too_long))) as server:
+            ran = await step(job(endpoint(server.url)), 100, range(2))
+        assert (len(ran.samples), ran.stopped) == (100, {})
 
     run(scenario())
 

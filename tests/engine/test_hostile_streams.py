@@ -15,6 +15,8 @@ import pytest
 from engine_kit import Make, endpoint, engine, job, run, step, timeouts
 from servers import CHUNKED, LAST_CHUNK, Call, chunk, reply, serving
 
+from latbench.engine import exchange, stamped
+from latbench.engine.reads import Reads
 from latbench.model.request import Endpoint
 from latbench.model.sample import Outcome
 from latbench.providers.registry import APIS, DIALECTS
@@ -84,6 +86,30 @@ def test_every_recorded_stream_gets_its_outcome(api: str, how: str, make: Make) 
             assert (sample.text_chars, sample.chunks) == (len(expected["text"]), expected["output_chunks"]), name
 
     run(scenario())
+
+
+def test_no_more_is_inflated_than_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few kilobytes are megabytes once they are inflated, and could be gigabytes: the loop would do nothing else."""
+    monkeypatch.setattr(stamped, "MAX_ANSWER_BYTES", MB)
+    monkeypatch.setattr(exchange, "MAX_ANSWER_BYTES", MB)
+    offered: list[int] = []
+    add = Reads.add
+
+    def counted(reads: Reads, data: bytes, now: int) -> None:
+        offered.append(len(data))
+        add(reads, data, now)
+
+    monkeypatch.setattr(Reads, "add", counted)
+    body = gzip.compress(bytes(16 * MB))
+
+    async def scenario() -> None:
+        async with serving(lambda call: call.send(GZIPPED, chunk(body), LAST_CHUNK)) as server:
+            ran = await step(job(to(server.url, "openai-chat")), 2, environ=KEY)
+        assert ran.outcomes() == {"malformed": 2}
+        assert {sample.error_message for sample in ran.samples} == {"the answer is larger than 1 MB"}
+
+    run(scenario())
+    assert 2 * MB < sum(offered) < 4 * MB
 
 
 # --- one hostile body after the other --------------------------------------------------------------------------------

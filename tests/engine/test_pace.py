@@ -1,6 +1,8 @@
 """An engine without time to spare: what has ended and is not decoded takes memory, and must not pile up."""
 
 import asyncio
+import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -59,6 +61,44 @@ def test_in_an_open_loop_whoever_ends_helps_to_decode(turns: int, monkeypatch: p
             ran = await loading
         assert max(seen) == 20
         assert ran.outcomes() == {"ok": MANY * turns}
+
+    run(scenario())
+
+
+def test_what_was_due_before_a_late_loop_was_stopped_has_a_record() -> None:
+    """The order is read before the timer is: of what was due by then, the master expects to be told."""
+
+    async def scenario() -> None:
+        async with serving(answer_well) as server, lab(job(endpoint(server.url)), ends=False) as found:
+            loading = asyncio.create_task(found.load(Step(Constant(1000.0), duration_ns=20 * S)))
+            await until(lambda: len(server.calls) > 50)
+            time.sleep(0.05)  # noqa: ASYNC251  the loop does something else for a while
+            stopped_ns = found.clock.now_ns()
+            found.dispatcher.drain()
+            ran = await loading
+        due = (stopped_ns - ran.start_ns) // MS + 1
+        assert set(ran.seqs()) >= set(range(due))
+        assert ran.outcomes()["dropped"] >= 40
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_every_account_is_sent_once(cut_off: bool) -> None:
+    """Also where the step ends between the moment it was made and the moment it would have been sent."""
+
+    async def scenario() -> None:
+        async with serving(answer_well) as server, lab(job(endpoint(server.url)), ends=False) as found:
+            flight = found.dispatcher._flight
+            stepping = asyncio.create_task(found.step([0], requests=5))
+            await until(lambda: found.batches and found.batches[-1].idle)
+            if cut_off:
+                flight._unsent = flight._effort()
+            found.dispatcher.drain()
+            ran = await stepping
+            assert flight._unsent is None
+        efforts = [batch.effort for batch in ran.batches if batch.effort is not None]
+        assert all(one.to_ns == other.from_ns for one, other in pairwise(efforts))
 
     run(scenario())
 

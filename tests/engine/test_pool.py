@@ -106,6 +106,23 @@ def test_the_one_that_was_let_go_last_is_used_first() -> None:
     run(scenario())
 
 
+def test_what_is_idle_is_not_opened_again() -> None:
+    """Before each step as many are opened as it needs at once: not beside those that the last one has left."""
+
+    async def scenario() -> None:
+        release = asyncio.Event()
+        async with pool(answer_after(release)) as (server, transport):
+            await transport.open(3)
+            await crowd(server, transport, release)
+            await transport.open(3)
+            assert server.connections == 3
+            grow_old(transport, 0)
+            await transport.open(4)
+            assert server.connections == 5, "one for each that is missing, and one for the old one"
+
+    run(scenario())
+
+
 def test_a_request_under_way_shares_its_connection_with_nobody() -> None:
     async def scenario() -> None:
         release = asyncio.Event()

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.model.answer import Answer
+from latbench.model.answer import NAME_CHARS, Answer
 from latbench.model.errors import DecodeError, UserError
 
 KINDS = ("text", "reasoning", "tool")
@@ -43,6 +43,15 @@ def test_tool_calls_are_put_together_by_their_number() -> None:
     }
     assert list(answer.output_ns) == [10, 20, 30, 40]
     assert answer.first_text_ns is None
+
+
+def test_a_name_without_end_is_cut() -> None:
+    """It would be copied with each piece, and take a quarter of an hour of a core for what an answer may hold."""
+    answer = Answer()
+    for at_ns in range(1000):
+        answer.add_tool_call(0, "x" * 100, "", at_ns)
+    assert answer.tool_calls[0].name == "x" * NAME_CHARS
+    assert len(answer.output_ns) == 1000
 
 
 def test_two_answers_share_nothing() -> None:

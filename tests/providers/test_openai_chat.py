@@ -441,6 +441,7 @@ def test_the_usual_stream_is_taken_at_once() -> None:
     assert (answer.text, list(answer.output_ns), answer.first_text_ns) == (["a", "b"], [8, 9], 8)
     assert (answer.complete, answer.finish_reason, answer.usage) == (True, "stop", Usage(1, 2))
     assert not DIALECT.decode_many([b'{"choices": []}', b""], [1, 2], answer)
+    assert not DIALECT.decode_many([b'{"choices": []} {"choices": []}', b""], [1, 2], answer), "two on one line"
 
 
 def test_a_text_is_read_where_the_usual_event_has_it() -> None:

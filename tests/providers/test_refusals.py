@@ -12,6 +12,7 @@ from latbench.providers.moments import duration_ns
 from latbench.providers.refusals import (
     capped,
     error_words,
+    fault,
     refusal_of_event,
     refusal_of_status,
     wait_ns,
@@ -326,6 +327,135 @@ def test_gemini_without_details() -> None:
     odd = {"error": {"code": 429, "status": 7, "details": [{"violations": {"quotaId": "PerDay"}}]}}
     assert refused(429, odd).kind == "unknown"
     assert refused(503, {"error": {"code": 503, "status": "UNAVAILABLE"}}).outcome == "overloaded"
+
+
+def no_key(message: str, reason: object = "API_KEY_INVALID") -> dict[str, object]:
+    details = [
+        {"@type": "type.googleapis.com/google.rpc.LocalizedMessage", "locale": "en-US", "reason": "no reason"},
+        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com"},
+    ]
+    return {"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT", "details": details}}
+
+
+NOT_VALID = "API key not valid. Please pass a valid API key."
+NOT_FOUND = "API Key not found. Please pass a valid API key."
+EXPIRED = "API key expired. Please renew the API key."
+XAI = "Incorrect API key provided: na***ys. You can obtain an API key from https://console.x.ai."
+PERPLEXITY = "Invalid model 'x'. Permitted models can be found in the documentation at https://docs.perplexity.ai/x."
+LITELLM = "/chat/completions: Invalid model name passed in model=x. Call `/v1/models` to view available models."
+VALIDATION = {"x-amzn-errortype": "ValidationException:http://internal.amazon.com/coral/"}
+
+
+def test_googles_reason_says_more_than_its_status() -> None:
+    refusal = refused(400, no_key(EXPIRED))
+    assert (refusal.outcome, refusal.code, refusal.message) == ("invalid_request", "API_KEY_INVALID", EXPIRED)
+    assert refused(400, [no_key(EXPIRED)]) == refusal
+    assert refused(403, no_key("disabled", "SERVICE_DISABLED")).code == "SERVICE_DISABLED"
+    for reason in (None, 5, True, "", " ", ["API_KEY_INVALID"], {"a": "API_KEY_INVALID"}):
+        assert refused(400, no_key(EXPIRED, reason)).code == "400"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "wrong"),
+    [
+        (400, no_key(NOT_VALID), "key"),
+        (400, [no_key(NOT_VALID)], "key"),
+        (400, no_key("in other words"), "key"),
+        *((400, no_key(message, None), "key") for message in (NOT_VALID, NOT_FOUND, EXPIRED)),
+        (400, {"error": {"code": "invalid_api_key", "type": "invalid_request_error", "message": "no"}}, "key"),
+        (400, {"code": "Client specified an invalid argument", "error": XAI}, "key"),
+        (400, {"error": {"code": "model_not_found", "message": "The requested model 'x' does not exist."}}, "model"),
+        (404, {"error": {"code": "model_not_found", "message": "no"}}, "model"),
+        (404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment does not exist."}}, "model"),
+        (400, {"error": {"code": "model_decommissioned", "message": "no"}}, "model"),
+        (400, {"error": {"code": "unknown_model", "message": "Unknown", "details": "Unknown model: x"}}, "model"),
+        (400, {"error": {"code": 400, "message": "vendor/m-1:free is not a valid model ID"}, "user_id": "u"}, "model"),
+        (400, {"error": {"code": "invalid_request_error", "message": "Model Not Exist", "param": None}}, "model"),
+        (400, {"object": "error", "message": "Invalid model: x", "type": "invalid_model", "code": "1500"}, "model"),
+        (400, {"object": "error", "message": "Invalid model: ", "type": "invalid_model", "code": "1500"}, "model"),
+        (400, {"error": {"code": 400, "type": "invalid_model", "message": PERPLEXITY}}, "model"),
+        (400, {"error": {"code": "400", "message": LITELLM}}, "model"),
+        (400, {"error": {"message": "The model `x` does not exist or you do not have access to it."}}, "model"),
+        (400, {"object": "error", "message": "The model `x` does not exist.", "code": 404}, "model"),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_or_model_is_known_by_its_words(status: int, body: object, wrong: str) -> None:
+    refusal = refused(status, body)
+    assert refusal.outcome == "invalid_request", "the status decides, whatever is said"
+    assert fault(refusal.code, refusal.message) == wrong
+
+
+def test_bedrocks_model_is_known_by_its_message_alone() -> None:
+    unknown = refused(400, {"message": "The provided model identifier is invalid."}, VALIDATION)
+    assert (unknown.code, fault(unknown.code, unknown.message)) == ("ValidationException", "model")
+    too_long = refused(400, {"message": "Input is too long for requested model."}, VALIDATION)
+    assert (too_long.code, fault(too_long.code, too_long.message)) == ("ValidationException", None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "context_length_exceeded", "message": "This model's maximum context length is 8192 tokens."},
+        {"code": "unsupported_parameter", "message": "Unsupported parameter: 'max_tokens' with this model."},
+        {"code": "unsupported_value", "message": "The model `x` does not support temperature 0.5."},
+        {"code": "invalid_prompt", "message": "Invalid prompt"},
+        {"code": "content_filter", "message": "The response was filtered"},
+        {"code": "invalid_request_error", "message": "Incorrect API version provided"},
+        {"code": "model_not_found_in_cache"},
+        {"code": "model", "type": "model_not_found", "message": "the type alone is no code"},
+        {"code": 400, "message": "Invalid model output: not JSON"},
+        {"code": 400, "message": "Invalid model parameter: temperature"},
+        {"code": 400, "message": "'the answer' is not a valid model ID, it is a tool"},
+        {"code": 400, "message": f"messages.0 says: {NOT_VALID}"},
+        {"code": 400, "message": f"{NOT_VALID} was found in the prompt"},
+        {"code": 400, "message": "messages[0]: 'x is not a valid model ID' was flagged"},
+        {"code": 400, "message": "Prompt has the words Model Not Exist"},
+        {"code": 400, "message": "The file of the model x does not exist"},
+        {"code": 400, "message": "The model x does not exist-check is off"},
+        {"code": 400, "message": "Provided model identifier is invalid."},
+        {"code": 400, "message": "Provider returned error", "metadata": {"raw": NOT_VALID}},
+        {"code": 400, "status": "INVALID_ARGUMENT", "message": "Unable to submit request: the input is too long."},
+        {"code": 400, "status": "FAILED_PRECONDITION", "message": "User location is not supported for the API use."},
+        {"code": None, "message": None},
+        "Prompt too long",
+    ],
+)
+def test_an_ordinary_refusal_is_about_nothing_but_itself(error: object) -> None:
+    refusal = refused(400, {"error": error})
+    assert (refusal.outcome, fault(refusal.code, refusal.message)) == ("invalid_request", None)
+    assert fault(None, None) is None
+
+
+DEEP = b'{"error":{"code":"model_not_found","message":%s}}' % (b"[" * 100_000 + b"]" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"API key not valid",
+        b"model_not_found",
+        b"\xff" * 5000,
+        b"{" * 100_000,
+        DEEP,
+        b'{"error":{"code":["model_not_found"],"message":{"text":"Model Not Exist"}}}',
+        b'{"error":{"code":true,"message":["Model Not Exist"],"details":{"error_code":{"reason":"API_KEY_INVALID"}}}}',
+        b'{"error":{"details":[[],5,null,{"@type":5,"reason":"API_KEY_INVALID"},{"reason":"API_KEY_INVALID"}]}}',
+        b'{"error":{"message":"%s is not a valid model ID"}}' % (b"x" * 1_000_000),
+        b'{"error":{"message":"The model %s"}}' % (b"x does not exist " * 100_000),
+        b'{"error":{"message":"%s"}}' % (b"/: " * 1_000_000),
+    ],
+)
+def test_hostile_words_are_about_nothing(body: bytes) -> None:
+    refusal = refused(400, body)
+    assert fault(refusal.code, refusal.message) is None
+
+
+@given(st.text(), st.text())
+def test_any_words_are_judged(code: str, message: str) -> None:
+    assert fault(code, message) in (None, "key", "model")
+    assert fault(f"{code}?", f"a b {message}") is None
 
 
 def test_bedrock_names_its_error_in_a_header() -> None:
