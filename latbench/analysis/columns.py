@@ -148,12 +148,33 @@ class ToolTimes:
 
 
 @dataclass(slots=True)
+class _Said:
+    """Failures in the words that came with them, counted by endpoint and step."""
+
+    errors: dict[tuple[int, int], Counter[Error]] = field(default_factory=dict)
+    first: dict[tuple[int, Error], Error] = field(default_factory=dict)
+
+    def add(self, sample: Sample, endpoint: int) -> None:
+        """One that is not `ok`."""
+        if sample.outcome in _OURS and not sample.error_message:
+            return
+        message = sample.error_message or ""
+        alike = (sample.outcome, sample.status, without_numbers(message))
+        said = self.first.get((endpoint, alike), (*alike[:2], message[:MESSAGE_CHARS]))
+        errors = self.errors.setdefault((endpoint, sample.step), Counter())
+        if said in errors or len(errors) < MAX_ERRORS:  # a server may invent a new message for each answer
+            self.first[endpoint, alike] = said
+            errors[said] += 1
+
+
+@dataclass(slots=True)
 class Columns:
     """One row for each sample. Codes are numbers into `OUTCOMES` or the `Names` of the same word.
 
-    `late_ns` is sent - due in open loops. `metrics` has values for `ok` rows only, of either phase. `valid` and `met`
-    are -1 where nobody asked. `stayed_ns` adds up how long the requests of each step were under way, whatever became of
-    them; `instant` counts measured answers that came sooner than a model writes, by endpoint and text.
+    `late_ns` is sent - due in open loops. `metrics` has values for `ok` rows only, of either phase. `errors` are of the
+    measured phase, those of the warm-up are apart. `valid` and `met` are -1 where nobody asked. `stayed_ns` adds up how
+    long the requests of each step were under way, whatever became of them; `instant` counts measured answers that came
+    sooner than a model writes, by endpoint and text.
     """
 
     endpoint: np.ndarray
@@ -192,6 +213,7 @@ class Columns:
     turn_gaps: dict[tuple[int, int, int], _Gaps]
     mode_gaps: dict[tuple[int, int, int], _Gaps]
     errors: dict[tuple[int, int], Counter[Error]]
+    warmup_errors: dict[tuple[int, int], Counter[Error]]
     stayed_ns: Counter[int]
     instant: Counter[tuple[int, str]]
 
@@ -276,10 +298,9 @@ class _Builder:
         self._prompts, self._endpoints = Names(), Names()
         self._kinds, self._models, self._sources, self._modes = Names(), Names(), Names(), Names()
         self._tries, self._reported, self._tool_times = Tries(), Reported(), ToolTimes()
-        self._errors: dict[tuple[int, int], Counter[Error]] = {}
+        self._said, self._said_in_warmup = _Said(), _Said()  # apart: the first of one that is alike shows for all
         self._stayed_ns: Counter[int] = Counter()
         self._instant: Counter[tuple[int, str]] = Counter()
-        self._first_said: dict[tuple[int, Error], Error] = {}
         # Bound once: looking these up anew would take a third of the time of a large run.
         self._append = {name: column.append for name, column in self._columns.items()}
         self._add_token = [(column.append, f"{name}_tokens") for name, column in self._tokens.items()]
@@ -332,8 +353,8 @@ class _Builder:
             self._add_gaps(sample, endpoint, group)
             if _is_instant(sample):
                 self._instant[endpoint, sample.text_sha256] += 1
-        elif measured:
-            self._add_error(sample, endpoint)
+        elif not ok:
+            (self._said if measured else self._said_in_warmup).add(sample, endpoint)
 
     def _add_gaps(self, sample: Sample, endpoint: int, group: int) -> None:
         if not sample.gaps:
@@ -345,17 +366,6 @@ class _Builder:
         if self._layout.modes:
             mode = self._modes.number(sample.output_mode)
             self._mode_gaps.setdefault((endpoint, sample.step, mode), _Gaps()).add(sample.gaps)
-
-    def _add_error(self, sample: Sample, endpoint: int) -> None:
-        if sample.outcome in _OURS and not sample.error_message:
-            return
-        message = sample.error_message or ""
-        alike = (sample.outcome, sample.status, without_numbers(message))
-        said = self._first_said.get((endpoint, alike), (*alike[:2], message[:MESSAGE_CHARS]))
-        errors = self._errors.setdefault((endpoint, sample.step), Counter())
-        if said in errors or len(errors) < MAX_ERRORS:  # a server may invent a new message for each answer
-            self._first_said[endpoint, alike] = said
-            errors[said] += 1
 
     def finish(self) -> Columns:
         return Columns(
@@ -373,7 +383,8 @@ class _Builder:
             gaps=self._gaps,
             turn_gaps=self._turn_gaps,
             mode_gaps=self._mode_gaps,
-            errors=self._errors,
+            errors=self._said.errors,
+            warmup_errors=self._said_in_warmup.errors,
             stayed_ns=self._stayed_ns,
             instant=self._instant,
         )

@@ -61,10 +61,14 @@ def _cached(run: RunRecord, cols: Columns) -> list[dict[str, Any]]:
     """In a cold run no prompt has been seen before, from its first character on."""
     if run.scenario.get("cache", "cold") != "cold":
         return []
-    rows = cols.measured & (cols.outcome == OK) & (cols.tokens["cached"] > 0)
+    new = cols.measured & (cols.outcome == OK)
+    for step in run.steps:
+        if step.load is not None and step.load.most_turns is not None:  # later turns repeat what a cache has seen
+            new &= (cols.step != step.index) | (cols.seq % step.load.most_turns == 0)
+    rows = new & (cols.tokens["cached"] > 0)
     if not rows.any():
         return []
-    share = int(np.count_nonzero(rows)) / int(np.count_nonzero(cols.measured & (cols.outcome == OK)))
+    share = int(np.count_nonzero(rows)) / int(np.count_nonzero(new))
     tokens = int(cols.tokens["cached"][rows].sum())
     advice = (
         f"{tokens} input tokens came from a cache in a cold run, whose prompts all begin differently: something stands"

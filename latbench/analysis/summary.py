@@ -16,6 +16,7 @@ from latbench.analysis import client, counts, evidence, limits, modes, slo, stat
 from latbench.analysis.cautions import cautions
 from latbench.analysis.columns import Columns, Error, Layout, Window, gather
 from latbench.analysis.cost import cost
+from latbench.analysis.delivered import effective_answers
 from latbench.analysis.groups import SLICES, UNKNOWN, Groups, PromptInfo
 from latbench.analysis.lead import lead
 from latbench.analysis.needle.trials import Trials
@@ -164,8 +165,19 @@ class _Summary:
             for phase, measured in (("measure", True), ("warmup", False))
             for name in self.endpoints
         }
-        lateness, lags = self._lateness(), self.client.whole
-        verdict, reasons = validity.judge(self.run, by_endpoint, self.planned, lateness, self._found(by_endpoint))
+        lateness, lags = self._lateness(self.steps), self.client.whole
+        verdict, reasons = validity.judge(
+            self.run,
+            by_endpoint,
+            self.planned,
+            {step.index: one for step in self.steps if (one := self._lateness([step])) is not None},
+            self._found(by_endpoint),
+            self._dropped(),
+            {
+                step.index: counts.outcomes(cols, np.flatnonzero(cols.measured & (cols.step == step.index)))
+                for step in self.steps
+            },
+        )
         measure = counts.outcomes(cols, np.flatnonzero(cols.measured))
         known = [count for (phase, _), count in self.planned.items() if phase == "measure"]
         planned = sum(known) if known else sum(measure.values())
@@ -178,7 +190,7 @@ class _Summary:
             "dropped": measure[Outcome.DROPPED],
             "lost": measure[Outcome.LOST],
             "reconnects": int(cols.reconnects[cols.measured].sum()),
-            "warmup": {"outcomes": counts.outcomes(cols, np.flatnonzero(~cols.measured))},
+            "warmup": self._warmup(),
             "send_lateness_ms": None if lateness is None else lateness.table_ms,
             "client_lag_ms": client.table_ms(lags.worse),
             "probe_lag_ms": client.table_ms(lags.probe),
@@ -186,6 +198,37 @@ class _Summary:
             "engine_cpu": self.run.engine.get("cpu") if self.client.cpu is None else self.client.cpu,
             "null_test": self.run.engine.get("null_test"),
         }
+
+    def _warmup(self) -> dict[str, Any]:
+        """What became of the warm-up of all steps: counted, and in words, the commonest of each endpoint first."""
+        cols = self.cols
+        ranked = [
+            (rank, -error["count"], {"endpoint": name, **error})
+            for name in self.endpoints
+            for rank, error in enumerate(counts.errors(self._said(cols.warmup_errors, name)))
+        ]
+        return {
+            "outcomes": counts.outcomes(cols, np.flatnonzero(~cols.measured)),
+            "errors": [error for *_, error in sorted(ranked, key=lambda one: one[:2])],
+        }
+
+    def _said(self, errors: Mapping[tuple[int, int], Counter[Error]], name: str) -> Counter[Error]:
+        """An endpoint's failures over all steps."""
+        number = self.cols.endpoints.numbers.get(name, -1)
+        said: Counter[Error] = Counter()
+        for (endpoint, _), found in errors.items():
+            if endpoint == number:
+                said.update(found)
+        return said
+
+    def _dropped(self) -> dict[int, Counter[str]]:
+        """Why requests of each step's measured phase were never sent, as the engines said it."""
+        said: dict[int, Counter[str]] = {}
+        for (_, step), found in self.cols.errors.items():
+            for (outcome, _, message), count in found.items():
+                if outcome == Outcome.DROPPED:
+                    said.setdefault(step, Counter())[message] += count
+        return said
 
     def _found(self, by_endpoint: validity.Counts) -> list[dict[str, Any]]:
         """What speaks against the figures besides the counts and the lateness."""
@@ -201,11 +244,17 @@ class _Summary:
             *evidence.warmups(cols, steps, self.endpoints),
         ]
 
-    def _lateness(self) -> validity.Lateness | None:
-        """How late the requests of open loops were sent; None where none was."""
+    def _lateness(self, steps: Sequence[StepRecord]) -> validity.Lateness | None:
+        """How late what arrived in the open loops of these steps was sent; None where nothing was.
+
+        Later turns of a conversation are due when they are sent: they are no arrivals, and are never late.
+        """
         cols = self.cols
-        opened = [step.index for step in self.steps if step.load is not None and step.load.open]
-        due = cols.measured & np.isin(cols.step, opened)
+        arrived = np.zeros(len(cols.step), np.bool_)
+        for step in steps:
+            if step.load is not None and step.load.open:
+                arrived |= (cols.step == step.index) & (cols.seq % (step.load.most_turns or 1) == 0)
+        due = cols.measured & arrived
         medians = (
             stats.percentile(np.sort(values[np.isfinite(values)]), 500)
             for name in self.endpoints
@@ -348,12 +397,8 @@ class _Summary:
                 *SLICES,
             )
         )
-        number = self.cols.endpoints.numbers.get(name, -1)
-        errors: Counter[Error] = Counter()
-        for (endpoint, _), found in self.cols.errors.items():
-            if endpoint == number:
-                errors.update(found)
-        block = self._identity(name) | self._sums(name, measured) | {"errors": counts.errors(errors)} | nothing
+        errors = counts.errors(self._said(self.cols.errors, name))
+        block = self._identity(name) | self._sums(name, measured) | {"errors": errors} | nothing
         block["warnings"] = []
         block["rate_limits"] = self._limits(rows, self.run.promised.get(name, {}))
         block["lead"] = self._lead(block, rows, min((step.started_ns for step in self.steps), default=0))
@@ -389,15 +434,30 @@ class _Summary:
         cols = self.cols
         from_ns, to_ns = own = self._own_window(name, step)
         if to_ns <= from_ns:
-            return {"requests_per_s": None, "output_tokens_per_s": None, "goodput_per_s": None}
+            return dict.fromkeys(("requests_per_s", "output_tokens_per_s", "goodput_per_s", "n_eff"))
         seconds = loaded_ns(step, self.endpoints.index(name), own) / NS_PER_S
         done = cols.done_ns[rows]
         inside = rows[(cols.outcome[rows] == OK) & (done >= from_ns) & (done < to_ns)]
-        good = None if self.good is None else int(np.count_nonzero(self.good[inside])) / seconds
-        return {
+        tokens = rows[cols.arrived_tokens[rows] > 0]
+        found: dict[str, Any] = {
             "requests_per_s": len(inside) / seconds,
-            "output_tokens_per_s": float(cols.arrived_tokens[rows].sum()) / seconds,
-            "goodput_per_s": good,
+            "output_tokens_per_s": float(cols.arrived_tokens[tokens].sum()) / seconds,
+            "goodput_per_s": None,
+        }
+        weights = {
+            "requests_per_s": (inside, np.ones(len(inside))),
+            "output_tokens_per_s": (tokens, cols.arrived_tokens[tokens]),
+        }
+        if self.good is not None:
+            good = inside[self.good[inside]]
+            found["goodput_per_s"] = len(good) / seconds
+            weights["goodput_per_s"] = good, np.ones(len(good))
+        last_ns = float(np.nextafter(to_ns, from_ns))  # what was still coming had its tokens until the end
+        return found | {
+            "n_eff": {
+                figure: effective_answers(each, (np.minimum(cols.done_ns[of], last_ns) - from_ns) / (to_ns - from_ns))
+                for figure, (of, each) in weights.items()
+            }
         }
 
     def _own_window(self, name: str, step: StepRecord) -> Window:

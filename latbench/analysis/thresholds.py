@@ -204,22 +204,28 @@ def _share(name: str, block: Mapping[str, Any]) -> Measured:
         count = int(block["outcomes"][name])
         of = of if name != Outcome.DROPPED else sum(block["outcomes"].values())
     ends = clopper_pearson(count, of)
-    return Measured(None, why="no request was sent") if ends is None else Measured(count / of, *ends, n=of)
+    if ends is None:
+        return Measured(None, why="no request was sent")
+    if name in ("error_rate", "errors") and (unknown := int(block["outcomes"][Outcome.CANCELLED])):
+        # What we cancelled would have been answered, or not: nobody knows, and the upper limit counts on nothing.
+        ends = ends[0], (clopper_pearson(count + unknown, of) or ends)[1]
+    return Measured(count / of, *ends, n=of)
 
 
 def _delivered(name: str, block: Mapping[str, Any]) -> Measured:
     value = None if block["throughput"] is None else block["throughput"][_DELIVERED[name]]
-    count = block["good"] if name == "goodput" else int(block["outcomes"][Outcome.OK])
+    n = block["good"] if name == "goodput" else int(block["outcomes"][Outcome.OK])
     if value is None:
-        return Measured(None, n=count, why="the measured window is empty")
+        return Measured(None, n=n, why="the measured window is empty")
+    count = block["throughput"]["n_eff"][_DELIVERED[name]]
     if not count:
         return Measured(value, why="no answer to tell from")
     low, high = poisson(count)
-    return Measured(value, value * low / count, value * high / count, n=count)
+    return Measured(value, value * low / count, value * high / count, n=n)
 
 
-def poisson(count: int) -> tuple[float, float]:
-    """The exact 95 % interval of the mean of a Poisson count (Garwood)."""
+def poisson(count: float) -> tuple[float, float]:
+    """The exact 95 % interval of the mean of a Poisson count (Garwood); an effective count need not be whole."""
     from scipy import special  # not at the top: it takes a third of a second, and most runs do not need it
 
     low = float(special.gammaincinv(count, 0.025)) if count else 0.0

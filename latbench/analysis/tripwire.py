@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from latbench.analysis.intervals import rank
 from latbench.analysis.stats import PERCENTILES
-from latbench.model.load import Sessions, Step
+from latbench.model.load import Step
 from latbench.model.sample import Outcome, Sample
 from latbench.scenario.thresholds import Kind, Threshold
 
@@ -108,7 +108,7 @@ def _planned(step: Step) -> int | None:
     """How many requests a step has at most; None where time ends it."""
     if step.requests is None:
         return None
-    return step.requests * (step.shape.turns if isinstance(step.shape, Sessions) else 1)
+    return step.requests * (step.most_turns or 1)
 
 
 def _allowed(threshold: Threshold, planned: int | None) -> int | None:

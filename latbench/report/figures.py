@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from latbench.analysis.counts import SHOWN_ERRORS
 from latbench.analysis.slo import GOOD_SHARE
 from latbench.metrics.catalogue import BY_NAME, METRICS, Metric
 
@@ -383,6 +384,11 @@ def error(found: Mapping[str, Any]) -> str:
     """One of the commonest failures: how often, as what, in whose words."""
     status = "" if found["status"] is None else f" (HTTP {found['status']})"
     return f"{count(found['count'])} {found['outcome']}{status}: {found['message'] or 'without a word'}"
+
+
+def warmup_errors(warmup: Mapping[str, Any]) -> list[str]:
+    """The commonest failures of the warm-up, a line each, with the endpoint's name."""
+    return [f"{found['endpoint']}: {error(found)}" for found in warmup["errors"][:SHOWN_ERRORS]]
 
 
 def run_line(run: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> str:

@@ -56,6 +56,8 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     if any(found["warmup"]["outcomes"].values()):
         yield f"Warm-up, not counted below: {escape(figures.outcomes(found['warmup']['outcomes']))}."
         yield ""
+    said = [f"- {escape(failure)}" for failure in figures.warmup_errors(found["warmup"])]
+    yield from [*said, ""] if said else ()
     for name, endpoint in summary["endpoints"].items():
         yield from _endpoint(name, endpoint, summary)
     told = [f"- {escape(what)}: {escape(line)}" for what, line in needle.pairs(summary)]

@@ -53,9 +53,11 @@ def render(summary: Mapping[str, Any], out: TextIO, color: bool = False, places:
         page.line(resumes)
     for stop in summary["run"]["stops"]:
         page.line(f"stopped: {stop['endpoint']}: {stop['reason']}", "red")
-    warmup = summary["validity"]["warmup"]["outcomes"]
-    if any(warmup.values()):
-        page.line(f"warm-up, not counted below: {figures.outcomes(warmup)}")
+    warmup = summary["validity"]["warmup"]
+    if any(warmup["outcomes"].values()):
+        page.line(f"warm-up, not counted below: {figures.outcomes(warmup['outcomes'])}")
+    for failure in figures.warmup_errors(warmup):
+        page.line(f"  {failure}")
     for name, endpoint in summary["endpoints"].items():
         page.blank()
         _endpoint(page, name, endpoint, summary)

@@ -207,6 +207,21 @@ def test_messages_that_differ_in_numbers_only_are_one_failure() -> None:
     assert found == {(0, 0): first, (0, 1): first, (1, 0): second, (1, 1): second}
 
 
+def test_what_was_said_in_the_warm_up_is_apart_and_does_not_change_what_is_measured() -> None:
+    warm, measured = (
+        [
+            Sample("e", 0, 0, "p", phase, "rate_limited", status=429, error_message=f"Try again in {ms}ms.")
+            for ms in (first, 9, 9)
+        ]
+        for phase, first in (("warmup", 77), ("measure", 8))
+    )
+    quiet = Sample("e", 0, 0, "p", "warmup", "lost")
+    found = gather([*warm, quiet, *measured], Layout())
+    assert found.warmup_errors == {(0, 0): {("rate_limited", 429, "Try again in 77ms."): 3}}
+    assert found.errors == {(0, 0): {("rate_limited", 429, "Try again in 8ms."): 3}}
+    assert found.errors == gather(measured, Layout()).errors
+
+
 def test_long_numbers_do_not_tell_long_messages_apart() -> None:
     said = [f"in {number} ms: {'word ' * 50}" for number in (7, 123456789)]
     samples = [Sample("e", 0, 0, "p", "measure", "timeout", error_message=text) for text in said]

@@ -11,7 +11,7 @@ from latbench.analysis.evidence import UNSTEADY_CHANGE
 from latbench.analysis.summary import summarise
 from latbench.metrics.histogram import counted
 from latbench.model.frames import Effort
-from latbench.model.load import Closed, Ramp, Step
+from latbench.model.load import Closed, Ramp, Sessions, Step
 from latbench.model.sample import Attempt, Sample
 
 
@@ -80,6 +80,15 @@ def test_cached_tokens_in_a_cold_run() -> None:
     assert reason["advice"].startswith("160 input tokens")
     assert "cached_in_cold_run" not in found([ok(0, cached_tokens=None), ok(1, cached_tokens=0)])
     assert "cached_in_cold_run" not in found([ok(0), ok(1, phase="warmup", cached_tokens=9)])
+
+
+def test_later_turns_meet_what_a_cache_has_seen_of_their_own() -> None:
+    """Turn 1 may not, and is held against turn 1 alone."""
+    loaded = step(load=Step(Sessions(1.0, 2), requests=5))
+    later = [ok(seq, cached_tokens=32 * (seq % 2)) for seq in range(10)]
+    assert "cached_in_cold_run" not in found(later, step=loaded)
+    first = [*later, ok(10, cached_tokens=7)]
+    assert found(first, step=loaded)["cached_in_cold_run"]["value"] == 1 / 6
 
 
 def test_a_warm_run_may_meet_a_cache() -> None:

@@ -449,6 +449,18 @@ def test_lateness_is_of_the_measured_phase_of_open_loops() -> None:
     assert summarise(run(step(0)), [sent(0, 900)], {})["validity"]["send_lateness_ms"] is None
 
 
+def test_of_a_conversation_only_the_first_turn_arrives() -> None:
+    """Later turns are due when they are sent: twenty of them must not hide that every conversation began late."""
+    samples = [one for session in range(5) for one in conversation(session, ["ok"] * 20, turns=20)]
+    for one in samples[::20]:
+        one.due_ns -= 10 * S
+    found = summarise(run(step(shape=Sessions(1.0, 20, S), measure_to_ns=900 * S)), samples, {})["validity"]
+    assert found["verdict"] == "invalid"
+    assert {"sent_late": 1.0, "send_lateness_ms": 10_000.0}.items() <= {
+        one["code"]: one["value"] for one in found["reasons"]
+    }.items()
+
+
 def test_a_step_says_what_was_planned_without_the_arrivals_of_its_trace() -> None:
     trace = Trace("peak.csv", b"\0" * 8, b"\0" * 4, b"\0" * 4, ("p",))
     load = Step(trace, max_in_flight=7)

@@ -207,6 +207,54 @@ def test_only_ok_of_the_measured_phase_enters_metrics_and_warmup_is_apart() -> N
     assert [reason["code"] for reason in validity["reasons"]] == ["dropped"]
 
 
+def refused_in_warmup(endpoint: str, index: int, said: str, times: int) -> list[Sample]:
+    known: dict[str, Any] = {"endpoint": endpoint, "step": index, "phase": "warmup", "status": 401}
+    return [failed(seq, "auth_error", error_message=said, **known) for seq in range(times)]
+
+
+def test_what_endpoints_said_in_the_warm_up_is_there_the_commonest_of_each_first() -> None:
+    samples = [
+        *refused_in_warmup("fast", 0, "no such key", 3),
+        *refused_in_warmup("fast", 1, "no such key", 3),
+        *refused_in_warmup("fast", 0, "try later", 4),
+        *refused_in_warmup("fast", 0, "a", 2),
+        *refused_in_warmup("fast", 0, "rare", 1),
+        *refused_in_warmup("slow", 1, "unpaid", 2),
+        ok(0),
+    ]
+    found = summarise(run(step(), step(1)), samples, PROMPTS)
+    warmup = found["validity"]["warmup"]
+    assert [(one["endpoint"], one["count"], one["message"]) for one in warmup["errors"]] == [
+        ("fast", 6, "no such key"),
+        ("slow", 2, "unpaid"),
+        ("fast", 4, "try later"),
+        ("fast", 2, "a"),
+    ]
+    assert set(warmup["errors"][0]) == {"endpoint", "outcome", "status", "message", "count"}
+    assert warmup["outcomes"]["auth_error"] == 15
+    assert all(endpoint["errors"] == [] for endpoint in found["endpoints"].values())
+    assert summarise(run(step()), [ok(0)], PROMPTS)["validity"]["warmup"]["errors"] == []
+
+
+def test_what_to_do_about_drops_is_what_most_of_them_say() -> None:
+    """Those of the warm-up and of other steps do not count: the share is that of one step's measured phase."""
+    said = ["max_in_flight: this worker's part of it, 8, was unanswered", "the worker had lost its master"]
+    drops = [
+        *(failed(seq, "dropped", error_message=said[0], endpoint=name) for seq in (1, 2) for name in ("fast", "slow")),
+        *(failed(seq, "dropped", error_message=said[1]) for seq in (3, 4, 5)),
+        *(failed(seq, "dropped", error_message=said[1], phase="warmup") for seq in range(10, 19)),
+    ]
+    (reason,) = summarise(run(step()), [ok(0), *drops], PROMPTS)["validity"]["reasons"]
+    assert reason["code"] == "dropped"
+    assert "raise max_in_flight" in reason["advice"]
+    (reason,) = summarise(run(step()), [ok(0), *drops[2:]], PROMPTS)["validity"]["reasons"]
+    assert "a worker that had lost its master" in reason["advice"]
+    elsewhere = [ok(20 + seq, step=1) for seq in range(99)]
+    elsewhere += [failed(200 + seq, "dropped", error_message=said[1], step=1) for seq in range(9)]
+    (reason,) = summarise(run(step(), step(1)), [ok(0), *drops, *elsewhere], PROMPTS)["validity"]["reasons"]
+    assert reason["advice"].startswith("step 0: the load was not delivered: max_in_flight")
+
+
 def test_conservation_is_held_against_what_was_counted() -> None:
     samples = [ok(0), ok(1, phase="warmup")]
     good = {("measure", "fast"): 1, ("warmup", "fast"): 1}

@@ -113,6 +113,9 @@ def test_shares() -> None:
     assert one("errors < 5%", block(outcomes={"ok": 90, "stalled": 10, "cancelled": 9, "dropped": 5}))["n"] == 109
     assert one("dropped < 5%", block(outcomes={"ok": 90, "dropped": 10}))["value"] == 0.1
     assert one("good_share > 90%", block(outcomes={"ok": 990, "lost": 10}, good=980))["value"] == 0.98
+    cut_off = one("error_rate < 25%", block(outcomes={"ok": 20, "stalled": 20, "cancelled": 100}))
+    assert (cut_off["result"], cut_off["value"]) == (INCONCLUSIVE, 20 / 140), "what was cancelled may have failed, too"
+    assert one("error_rate < 5%", block(outcomes={"ok": 20, "stalled": 20, "cancelled": 100}))["result"] == FAIL
     assert one("error_rate < 1%", block(outcomes={}))["why"] == "no request was sent"
     close = one("error_rate < 1%", block(outcomes={"ok": 990_001, "timeout": 9_999}))
     assert (close["result"], close["need"]) == (INCONCLUSIVE, None), "more than anybody would send"
@@ -135,13 +138,17 @@ def test_counts_are_what_they_are() -> None:
 
 
 def test_what_is_delivered_in_a_second() -> None:
-    rates = {"requests_per_s": 10.0, "output_tokens_per_s": 500.0, "goodput_per_s": 5.0}
+    counts = {"requests_per_s": 100.0, "output_tokens_per_s": 100.0, "goodput_per_s": 50.0}
+    rates = {"requests_per_s": 10.0, "output_tokens_per_s": 500.0, "goodput_per_s": 5.0, "n_eff": counts}
     found = block(outcomes={"ok": 100}, good=50, throughput=rates)
     requests, good = one("requests_per_s > 5", found), one("goodput > 4/s", found)
     assert requests["ci95"] == pytest.approx([8.136, 12.163], abs=1e-3)
     assert (requests["result"], good["result"], good["n"]) == (PASS, INCONCLUSIVE, 50)
     assert one("output_tokens_per_s > 700", found)["result"] == FAIL
-    assert one("goodput > 4/s", block(throughput=rates | {"goodput_per_s": 0.0}, good=0))["result"] == INCONCLUSIVE
+    none_good = rates | {"goodput_per_s": 0.0, "n_eff": counts | {"goodput_per_s": 0.0}}
+    assert one("goodput > 4/s", block(throughput=none_good, good=0))["result"] == INCONCLUSIVE
+    few = rates | {"n_eff": counts | {"output_tokens_per_s": 10.0}}
+    assert one("output_tokens_per_s > 700", block(throughput=few))["result"] == INCONCLUSIVE
     assert one("requests_per_s > 5", block())["why"] == "the measured window is empty"
     assert one("requests_per_s > 5", block(throughput=None))["why"] == "the measured window is empty"
     assert poisson(0) == (0.0, pytest.approx(3.6889, abs=1e-4))

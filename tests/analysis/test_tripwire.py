@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from latbench.analysis import stats
 from latbench.analysis.tripwire import OutOfReach, Tripwire
-from latbench.model.load import Closed, Poisson, Sessions, Step
+from latbench.model.load import Closed, Poisson, Sessions, Step, ToolLoop
 from latbench.model.sample import Attempt, Sample
 from latbench.scenario.thresholds import parse
 
@@ -103,6 +103,8 @@ def test_without_a_number_of_requests_only_counts_are_known() -> None:
     assert tripped_at(wire("errors == 0", step=open_ended), [sample(0, "stalled")]) == 1
     conversations = Step(Sessions(1.0, 4), requests=25)
     assert tripped_at(wire("ttft p95 < 800ms", step=conversations), slow(100)) == 6
+    loops = Step(ToolLoop(1.0, 4), requests=25)
+    assert tripped_at(wire("ttft p95 < 800ms", step=loops), slow(100)) == 6
 
 
 @given(

@@ -8,6 +8,7 @@ import pytest
 from latbench.analysis.validity import Lateness, judge, lateness
 from latbench.model.load import Poisson, Step
 from latbench.model.run import RunRecord, StepRecord
+from latbench.model.sample import LOAD_STOPPED, NO_BUDGET, WITHOUT_LEASE
 
 
 def run(**fields: object) -> RunRecord:
@@ -94,6 +95,32 @@ def test_what_to_do_about_drops_depends_on_the_cap(cap: int | None, advice: str)
     assert advice in reasons[0]["advice"]
 
 
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ({"max_in_flight: this worker's part of it, 8, was unanswered": 3, WITHOUT_LEASE: 2}, "raise max_in_flight"),
+        ({"max_in_flight: this worker's part of it, 8, was unanswered": 3, WITHOUT_LEASE: 4}, "look at its log"),
+        ({LOAD_STOPPED: 1}, "look at what stopped it"),
+        ({NO_BUDGET: 2, LOAD_STOPPED: 1}, "the budget had nothing left"),
+        ({"words of another time": 9}, "raise max_in_flight"),
+    ],
+)
+def test_what_the_dropped_requests_say_goes_before_the_cap(said: dict[str, int], advice: str) -> None:
+    step = StepRecord(0, "poisson", None, 1.0, None, 0, 0, 9, Step(Poisson(1.0), max_in_flight=8))
+    counts = {("measure", "a"): {"ok": 9, "dropped": 1}}
+    _, (reason,) = judge(run(steps=[step]), counts, {}, dropped={0: said})
+    assert advice in reason["advice"]
+    assert reason["advice"].startswith("the load was not delivered: ")
+    assert len(reason["advice"]) < 200
+
+
+def test_a_budget_that_was_used_up_is_to_blame_where_the_drops_say_nothing() -> None:
+    step = StepRecord(0, "poisson", None, 1.0, None, 0, 0, 9, Step(Poisson(1.0), max_in_flight=8))
+    spent = run(steps=[step], stops=[("budget", "used up before the plan was done")])
+    _, reasons = judge(spent, {("measure", "a"): {"ok": 9, "dropped": 1}}, {})
+    assert "the budget had nothing left" in reasons[0]["advice"]
+
+
 MS = 1_000_000
 
 
@@ -102,7 +129,7 @@ MS = 1_000_000
     [(5.0, None, None), (5.1, None, 5.0), (5.1, 102.0, None), (5.1, 100.0, 5.0), (20.0, 300.0, 15.0)],
 )
 def test_late_sends_are_suspect(p99: float, ttft_ms: float | None, limit: float | None) -> None:
-    verdict, reasons = judge(run(), GOOD, {}, Lateness({"p50": 0.1, "p99": p99, "max": p99}, 0.0, ttft_ms))
+    verdict, reasons = judge(run(), GOOD, {}, {0: Lateness({"p50": 0.1, "p99": p99, "max": p99}, 0.0, ttft_ms)})
     assert verdict == ("valid" if limit is None else "suspect")
     assert [(each["code"], each["limit"]) for each in reasons] == (
         [] if limit is None else [("send_lateness_ms", limit)]
@@ -111,7 +138,7 @@ def test_late_sends_are_suspect(p99: float, ttft_ms: float | None, limit: float 
 
 @pytest.mark.parametrize(("share", "found"), [(0.05, "suspect"), (0.051, "invalid")])
 def test_very_late_sends_are_invalid(share: float, found: str) -> None:
-    verdict, _ = judge(run(), GOOD, {}, Lateness({"p50": 0.1, "p99": 150.0, "max": 200.0}, share, 50.0))
+    verdict, _ = judge(run(), GOOD, {}, {0: Lateness({"p50": 0.1, "p99": 150.0, "max": 200.0}, share, 50.0)})
     assert verdict == found
 
 
@@ -119,9 +146,24 @@ def test_very_late_sends_are_invalid(share: float, found: str) -> None:
 def test_what_to_do_about_late_sends_depends_on_the_budget(budget: dict[str, float] | None, held_back: bool) -> None:
     late = run()
     late.scenario["budget"] = budget
-    _, reasons = judge(late, GOOD, {}, Lateness({"p50": 0.1, "p99": 150.0, "max": 200.0}, 0.9, 50.0))
+    _, reasons = judge(late, GOOD, {}, {0: Lateness({"p50": 0.1, "p99": 150.0, "max": 200.0}, 0.9, 50.0)})
     assert reasons
     assert all(("a budget holds requests back" in each["advice"]) == held_back for each in reasons)
+
+
+def test_a_step_that_was_not_delivered_is_not_made_up_for_by_a_larger_one() -> None:
+    prompt, tardy = (
+        Lateness({"p50": 0.1, "p99": p99, "max": p99}, share, 50.0) for p99, share in ((1.0, 0.0), (150.0, 0.9))
+    )
+    steps = [StepRecord(index, "poisson", None, 1.0, None, 0, 0, 9, Step(Poisson(1.0))) for index in range(2)]
+    verdict, reasons = judge(run(steps=steps), GOOD, {}, {0: prompt, 1: tardy})
+    assert (verdict, [one["code"] for one in reasons]) == ("invalid", ["sent_late", "send_lateness_ms"])
+    assert all(one["advice"].startswith("step 1: ") for one in reasons)
+    by_step = {0: {"ok": 50, "dropped": 50}, 1: {"ok": 9_900}}
+    counts = {("measure", "a"): {"ok": 9_950, "dropped": 50}}
+    verdict, (reason,) = judge(run(steps=steps), counts, {}, by_step=by_step)
+    assert (verdict, reason["code"], reason["value"]) == ("invalid", "dropped", 0.5)
+    assert reason["advice"].startswith("step 0: the load was not delivered")
 
 
 def test_lateness_counts_what_was_sent_against_what_was_due() -> None:

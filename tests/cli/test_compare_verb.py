@@ -44,7 +44,9 @@ def test_a_fifth_slower_is_found_and_the_same_is_not_called_different(
         row = rows(document)["ttft", percentile]
         assert row["ci95"][0] < 1.2 < row["ci95"][1], row
         assert row["verdict"] == "REGRESSED"
-    assert {one["what"] for one in document["differences"]} == {"scenario_sha256", "endpoint o.base_url"}
+    # On a busy machine one of the two runs may be suspect, and is said to be.
+    different = {one["what"] for one in document["differences"]} - {"validity"}
+    assert different == {"scenario_sha256", "endpoint o.base_url"}
     assert cli.run("compare", first, second).code == 0, "without --fail-on it only says so"
     same = cli.run("compare", first, third, "--fail-on", "regressed")
     assert same.code in (0, 98), same.out

@@ -15,6 +15,7 @@ REFUSED = (
 UNKNOWN = (
     '{"error": {"message": "The model m does not exist", "type": "invalid_request_error", "code": "model_not_found"}}'
 )
+NOT_VALID = '{"error": {"message": "API key not valid. Please pass a valid API key.", "code": 400}}'
 BROKEN = '{"error": {"message": "The server had an error", "type": "server_error"}}'
 
 
@@ -45,7 +46,11 @@ def test_an_endpoint_that_dies_in_the_middle(cli: Cli, start_sim: Callable[..., 
 
 @pytest.mark.parametrize(
     ("status", "body", "outcome", "said"),
-    [(401, REFUSED, "auth_error", "credentials refused"), (404, UNKNOWN, "invalid_request", "model or path unknown")],
+    [
+        (401, REFUSED, "auth_error", "credentials refused"),
+        (400, NOT_VALID, "invalid_request", "credentials refused"),
+        (404, UNKNOWN, "invalid_request", "model or path unknown"),
+    ],
 )
 @pytest.mark.parametrize("more", [pytest.param([], marks=pytest.mark.long), ["--no-abort"]])
 def test_refusals_stop_an_endpoint_after_a_few_requests(
@@ -61,6 +66,29 @@ def test_refusals_stop_an_endpoint_after_a_few_requests(
     assert 3 <= len(server.requests) < 40, "three in a row, and what was in flight by then"
     assert closes(done.summary)
     assert said in done.summary["run"]["stops"][0]["reason"]
+    (stopped,) = (one for one in done.summary["validity"]["reasons"] if one["code"] == "endpoint_stopped")
+    assert stopped["advice"].startswith(f"m was stopped: {said}")
+    assert ("check model and where base_url ends" if status == 404 else "api_key_env") in stopped["advice"]
+
+
+@pytest.mark.long
+def test_what_an_endpoint_that_is_stopped_in_the_warm_up_had_said(
+    cli: Cli, start_scripted: Callable[..., Scripted]
+) -> None:
+    """Nothing was measured: without these words nobody would know what is wrong."""
+    server = start_scripted(401, REFUSED)
+    cli.prompts()
+    flags = ("--url", server.url, "--model", "m", "--api-key-env", "MY_KEY", "--prompts", "own.jsonl", "--out", "out")
+    done = cli.run("run", *flags, "--duration", "30s", "--concurrency", "2", "--max-tokens", "8", env={"MY_KEY": "no"})
+    assert done.code == 96, done.err
+    summary = json.loads((cli.cwd / "out/summary.json").read_text())
+    assert (summary["validity"]["planned"], summary["endpoints"]["m"]["errors"]) == (0, [])
+    (said,) = summary["validity"]["warmup"]["errors"]
+    assert (said["endpoint"], said["outcome"], said["status"]) == ("m", "auth_error", 401)
+    assert said["count"] == len(server.requests) == summary["validity"]["warmup"]["outcomes"]["auth_error"]
+    for report in (done.out, (cli.cwd / "out/report.md").read_text().replace("\\_", "_")):
+        assert f"m: {said['count']} auth_error (HTTP 401): Incorrect API key provided" in report
+        assert "check the variable that api_key_env names: MY_KEY" in " ".join(report.split())
 
 
 @pytest.mark.long

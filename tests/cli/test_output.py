@@ -58,7 +58,7 @@ DOCUMENT: dict[str, Any] = {
     ),
     "validity": {
         **dict.fromkeys(("verdict", "reasons", "planned", "sent", "ok", "dropped", "lost", "reconnects", "engine_cpu")),
-        "warmup": {"outcomes": None},
+        "warmup": {"outcomes": None, "errors": None},
         "send_lateness_ms": TWO,
         "client_lag_ms": TWO,
         "probe_lag_ms": TWO,

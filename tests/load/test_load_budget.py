@@ -50,3 +50,14 @@ def test_tokens_and_dollars_are_never_exceeded_and_made_use_of(
     assert count == served.get("/oracle/stats")["requests"], "all of them are known"
     used = taken + given if unit == "tokens" else (taken * price["input"] + given * price["output"]) / 1e6
     assert 0.9 * limit <= used <= limit
+
+
+@pytest.mark.long
+def test_what_the_budget_kept_back_is_not_put_down_to_the_cap(cli: Cli, start_oracle: Callable[..., Served]) -> None:
+    """At least one arrival waits for what is not there any more: of so few that is more than 1 %."""
+    served = start_oracle(*QUICK)
+    done = measure(cli, [at(served)], [POISSON | {"max_in_flight": 500}], budget={"requests": 30})
+    assert done.code == 96, done.err
+    (dropped,) = (one for one in done.summary["validity"]["reasons"] if one["code"] == "dropped")
+    assert dropped["value"] == done.summary["validity"]["dropped"] / done.summary["validity"]["planned"]
+    assert "the budget had nothing left" in dropped["advice"]

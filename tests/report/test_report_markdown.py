@@ -1,6 +1,7 @@
 """`report.md`: golden files and escaping."""
 
 import io
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,18 @@ def test_golden(name: str, request: pytest.FixtureRequest, held_against: Callabl
     out = io.StringIO()
     render(request.getfixturevalue(name), out)
     held_against(f"{name}_markdown.txt", out.getvalue())
+
+
+def test_what_was_said_in_the_warm_up_stands_under_its_line(one_step: dict[str, Any]) -> None:
+    found = json.loads(json.dumps(one_step))
+    known = {"endpoint": "ac|me", "outcome": "auth_error", "status": 401, "message": "<b>no</b>\x1b[31m such\nkey"}
+    found["validity"]["warmup"]["errors"] = [known | {"count": 9 - at} for at in range(4)]
+    out = io.StringIO()
+    render(found, out)
+    lines = out.getvalue().splitlines()
+    at = lines.index("Warm-up, not counted below: ok 9.")
+    said = "auth\\_error (HTTP 401): &lt;b&gt;no&lt;/b&gt; such key"
+    assert lines[at + 1 : at + 6] == ["", *(f"- ac\\|me: {n} {said}" for n in (9, 8, 7)), ""]
 
 
 @pytest.mark.parametrize(

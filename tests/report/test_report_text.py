@@ -72,6 +72,19 @@ def test_a_thin_verdict_with_nothing_else(three_steps: dict[str, Any]) -> None:
     assert "warm-up" not in found
 
 
+def refusals(number: int, said: str) -> list[dict[str, Any]]:
+    known = {"endpoint": "acme", "outcome": "auth_error", "status": 401, "message": said}
+    return [known | {"count": 9 - at} for at in range(number)]
+
+
+def test_what_was_said_in_the_warm_up_stands_under_its_line(one_step: dict[str, Any]) -> None:
+    found = json.loads(json.dumps(one_step))
+    found["validity"]["warmup"]["errors"] = refusals(4, "[red]no\x1b[31m such\nkey")
+    lines = text_of(found).splitlines()
+    at = lines.index("warm-up, not counted below: ok 9")
+    assert lines[at + 1 : at + 5] == [*(f"acme: {n} auth_error (HTTP 401): [red]no such key" for n in (9, 8, 7)), ""]
+
+
 @pytest.mark.parametrize(
     ("hostile", "shown"),
     [
