@@ -4,7 +4,6 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 
 
 def spare_children_and_us() -> None:
@@ -31,6 +30,8 @@ def importing() -> Iterator[None]:
 @contextmanager
 def entry_points_read_once() -> Iterator[None]:
     """For Locust's import: gevent asks for entry points 25 times, and each time all that is installed is read again."""
+    from importlib import metadata  # gevent wants it, and `--help` does not
+
     ask = metadata.entry_points
     metadata.entry_points = ask().select
     try:
