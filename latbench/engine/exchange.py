@@ -241,7 +241,7 @@ class Exchange:
         stop = min(start + most, len(reads.data))
         if decode_many is None or start < self._unusual_until or start == stop or not isinstance(framer, SseFramer):
             return False
-        if sum(map(len, reads.data[start:stop])) > _BYTES_AT_ONCE:
+        if reads.size > _BYTES_AT_ONCE and sum(map(len, reads.data[start:stop])) > _BYTES_AT_ONCE:
             stop = start + 1  # framing takes time, too: of large reads one at a time
         self._unusual_until = stop
         try:

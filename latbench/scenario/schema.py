@@ -28,7 +28,6 @@ from latbench.model.load import Step
 from latbench.model.request import PROMPTED, TEXT
 from latbench.providers.base import path_in
 from latbench.providers.registry import APIS, DIALECTS
-from latbench.scenario.grading import check_schema
 from latbench.scenario.grammar import (
     ONE_OR_MORE,
     UNITS_NS,
@@ -242,6 +241,8 @@ class PromptSettings(Record):
 
 def _schema(value: object) -> dict[str, Any]:
     try:
+        from latbench.scenario.json_schema import check_schema  # see there
+
         return check_schema(value)
     except UserError as error:
         raise ValueError(str(error)) from error

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from latbench.model.errors import UserError
 from latbench.model.request import MODES, Message, Prompt
 from latbench.model.sample import Outcome, Sample
-from latbench.scenario.grading import DEFAULT_SCHEMA, Reader, check_schema, expectation, schema_check
+from latbench.scenario.grading import DEFAULT_SCHEMA, Reader, expectation
+from latbench.scenario.json_schema import check_schema, schema_check
 from latbench.scenario.tokens import count
 
 GOOD = {"summary": "It adds.", "code": ""}
@@ -146,7 +147,7 @@ def test_what_is_no_fence(text: str) -> None:
 # A pattern that forgives white space takes days for some of these: they run in a process that can be killed.
 ENDLESS = """
 import sys
-from latbench.scenario.grading import schema_check
+from latbench.scenario.json_schema import schema_check
 satisfies = schema_check({"type": "object"})
 size = int(sys.argv[1])
 texts = ["```json\\n" + "\\n" * size, "\\n" * size, "```json\\n{" + "\\n" * size + "x```", "```" + " " * size + "x"]
