@@ -19,7 +19,6 @@ from locust import User, task
 from locust.env import Environment
 from locust.exception import LocustError, RPCSendError
 from locust.rpc import Message
-from locust.runners import WorkerRunner
 
 from latbench.cluster.children import EngineProcess
 from latbench.cluster.handshake import Forged, Refused, WorkerSide
@@ -228,7 +227,7 @@ class Bridge:
             case Bye():
                 self.said_goodbye = True
         self._to_engine(data)
-        if isinstance(order, Job) and isinstance(self._environment.runner, WorkerRunner):
+        if isinstance(order, Job):
             # A third of a second, on a full machine more, in which no lease is passed on: now, and not in the run.
             encoding(UNIT)
         elif isinstance(order, Bye):

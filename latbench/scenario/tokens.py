@@ -62,7 +62,7 @@ def pieces(text: str) -> Iterator[str]:
 @cache
 def encoding(name: str, /) -> "tiktoken.Encoding":
     """tiktoken's encoding of that name. Raises UserError if its file is missing or is not the one tiktoken expects."""
-    # Imported here because it takes a quarter of a second, and a run over a pack never counts anything.
+    # Imported here because it takes a third of a second with the ranks, and many commands never count anything.
     import tiktoken
     from tiktoken_ext import openai_public  # type: ignore[import-untyped]
 
